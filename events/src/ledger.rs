@@ -1,0 +1,7 @@
+//! Money, pure: what windows there are, what follows from events for accounts and leases ([`books`], the projector's
+//! side), when a lease is granted ([`grant`]), and how a gateway spends what it holds ([`purse`]). No clock, no I/O.
+
+pub mod books;
+pub mod grant;
+pub mod purse;
+pub mod window;

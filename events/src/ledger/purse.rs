@@ -1,0 +1,421 @@
+//! A gateway's side of its leases: it spends from what it holds, asks for more, waits in line, gives back what is
+//! idle. A machine without clock or I/O: calls and messages go in with the time, outputs come out. The gateway's
+//! `money` module and the simulator drive the same machine.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+mod asks;
+mod lease;
+mod line;
+
+use self::lease::{Lease, Pace};
+use crate::{
+    clock::Timestamp,
+    ids::{BudgetId, ReclaimId},
+    log::messages::{AskAccount, ControlLease, Denial},
+    payload::{
+        account::{AccountId, AccountSpec},
+        lease::{LeaseTotals, ReturnedLease, StatedLease},
+    },
+};
+
+/// A call that reserves, numbered by the gateway for as long as it waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallNumber(pub u64);
+
+/// An upper bound that a call wants to reserve on one account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Want {
+    pub account: AccountSpec,
+    pub amount: i64,
+}
+
+/// What becomes of a call at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    Reserved,
+    /// An output will say later; at the latest `expire` does.
+    Waiting,
+    Refused(Refusal),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no money: the account and the figures at that moment.
+    Denied {
+        account: AccountSpec,
+        denial: Denial,
+    },
+    /// Nobody answered in time.
+    Unanswered { account: AccountSpec },
+    /// The line is full.
+    Crowded,
+}
+
+/// What the machine wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    Admit(CallNumber),
+    Refuse(CallNumber, Refusal),
+    Ask(Vec<AskAccount>),
+    /// To be journaled as `lease.returned`.
+    Return {
+        reclaim_id: Option<ReclaimId>,
+        leases: Vec<ReturnedLease>,
+    },
+    /// To be journaled, so that a restart knows it.
+    Granted {
+        account: AccountSpec,
+        granted: i64,
+    },
+}
+
+/// Times and bounds of the protocol.
+#[derive(Clone, Copy, Debug)]
+pub struct Protocol {
+    /// How long a call waits for money.
+    pub wait_micros: i64,
+    /// An ask without an answer is repeated after this.
+    pub repeat_micros: i64,
+    /// For this long a denied gateway refuses without asking.
+    pub denied_micros: i64,
+    /// A lease nobody used for this long goes back.
+    pub idle_micros: i64,
+    /// Seconds of spend that an ask aims at.
+    pub want_seconds: i64,
+    pub longest_line: usize,
+}
+
+impl Default for Protocol {
+    fn default() -> Self {
+        Self {
+            wait_micros: 250_000,
+            repeat_micros: 30_000,
+            denied_micros: 1_000_000,
+            idle_micros: 60_000_000,
+            want_seconds: 10,
+            longest_line: 10_000,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Waiter {
+    call: CallNumber,
+    wants: Vec<Want>,
+    since: Timestamp,
+}
+
+/// All leases of one gateway and the calls that wait for them.
+#[derive(Clone, Debug, Default)]
+pub struct Purse {
+    protocol: Protocol,
+    leases: BTreeMap<AccountId, Lease>,
+    /// Those whose idle parts go back at once; few, so that the hot path looks at few.
+    scarce: BTreeSet<AccountId>,
+    line: VecDeque<Waiter>,
+}
+
+impl Purse {
+    #[must_use]
+    pub fn new(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            ..Self::default()
+        }
+    }
+
+    /// A lease as the journal left it.
+    pub fn restore(&mut self, account: &AccountSpec, totals: LeaseTotals, now: Timestamp) {
+        let lease = self.lease(account, now);
+        lease.totals = totals;
+    }
+
+    /// Reserves on all accounts or on none. With money at hand and nobody in line this is one subtraction each.
+    pub fn reserve(
+        &mut self,
+        call: CallNumber,
+        wants: &[Want],
+        now: Timestamp,
+        outputs: &mut Vec<Output>,
+    ) -> Admission {
+        for want in wants {
+            self.lease(&want.account, now);
+        }
+        if self.fits(wants) {
+            self.take(wants, now);
+            self.refill(wants, now, outputs);
+            return Admission::Reserved;
+        }
+        if let Some(refusal) = self.known_denial(wants, now) {
+            return Admission::Refused(refusal);
+        }
+        if self.line.len() >= self.protocol.longest_line {
+            return Admission::Refused(Refusal::Crowded);
+        }
+        for want in wants {
+            self.lease(&want.account, now).waiting += 1;
+        }
+        self.line.push_back(Waiter {
+            call,
+            wants: wants.to_vec(),
+            since: now,
+        });
+        self.ask(now, outputs);
+        Admission::Waiting
+    }
+
+    /// A call ended: `cost` settles, at most what was reserved from the lease, the rest is spendable again.
+    pub fn settle(
+        &mut self,
+        uses: &[(AccountId, i64)],
+        cost: i64,
+        now: Timestamp,
+        outputs: &mut Vec<Output>,
+    ) {
+        for (account, reserved) in uses {
+            if let Some(lease) = self.leases.get_mut(account) {
+                lease.reserved -= reserved;
+                lease.totals.settled += cost.min(*reserved);
+                if lease.spendable() > 0 {
+                    lease.denied = None;
+                }
+            }
+        }
+        self.serve(now, outputs);
+        self.return_scarce(outputs);
+    }
+
+    /// A call ended before it reached for an upstream.
+    pub fn release(
+        &mut self,
+        uses: &[(AccountId, i64)],
+        now: Timestamp,
+        outputs: &mut Vec<Output>,
+    ) {
+        self.settle(uses, 0, now, outputs);
+    }
+
+    /// The caller of a waiting call is gone. False when the call was admitted or refused before.
+    pub fn abandon(&mut self, call: CallNumber) -> bool {
+        let Some(index) = self.line.iter().position(|waiter| waiter.call == call) else {
+            return false;
+        };
+        self.leave(index);
+        true
+    }
+
+    /// An answer of the grant task.
+    pub fn apply(&mut self, answer: &ControlLease, now: Timestamp, outputs: &mut Vec<Output>) {
+        let Some(lease) = self.leases.get_mut(&answer.account) else {
+            return;
+        };
+        if answer.scarce {
+            self.scarce.insert(answer.account);
+        } else {
+            self.scarce.remove(&answer.account);
+        }
+        if answer.granted > lease.totals.granted {
+            lease.totals.granted = answer.granted;
+            (lease.denied, lease.asked_at) = (None, None);
+            outputs.push(Output::Granted {
+                account: lease.account.clone(),
+                granted: answer.granted,
+            });
+        }
+        if let Some(denial) = &answer.denial {
+            lease.asked_at = None;
+            lease.denied = Some((now, denial.clone()));
+        }
+        self.serve(now, outputs);
+        if answer.denial.is_some() {
+            self.refuse_denied(answer.account, now, outputs);
+        }
+        self.ask(now, outputs);
+        self.return_scarce(outputs);
+    }
+
+    /// Told to give back what is idle, of one account (which is scarce then) or of all. Always answers.
+    pub fn reclaim(
+        &mut self,
+        reclaim_id: ReclaimId,
+        account: Option<AccountId>,
+        outputs: &mut Vec<Output>,
+    ) {
+        self.scarce.extend(account);
+        let chosen = |lease: &Lease| match account {
+            Some(account) => lease.account.id == account,
+            None => lease.spendable() > 0,
+        };
+        let chosen = self.leases.values_mut().filter(|lease| chosen(lease));
+        let leases = chosen.map(Lease::give_back).collect();
+        outputs.push(Output::Return {
+            reclaim_id: Some(reclaim_id),
+            leases,
+        });
+    }
+
+    /// A budget was changed or deleted: its idle parts go back and its accounts take the new limit and mode on the
+    /// next reservation, whose spec carries them.
+    pub fn budget_changed(&mut self, budget: BudgetId, outputs: &mut Vec<Output>) {
+        self.return_where(|lease| lease.account.id.budget == budget, outputs);
+    }
+
+    /// Every few milliseconds while somebody waits: who waited too long is refused, asks are repeated.
+    pub fn tick(&mut self, now: Timestamp, outputs: &mut Vec<Output>) {
+        self.expire(now, outputs);
+        self.ask(now, outputs);
+    }
+
+    /// Every second: the pace is taken, idle leases go back, finished windows are forgotten.
+    pub fn sweep(&mut self, now: Timestamp, outputs: &mut Vec<Output>) {
+        for lease in self.leases.values_mut() {
+            let elapsed = now.0 - lease.pace.since.0;
+            if elapsed >= 1_000_000 {
+                let spent = lease.totals.settled - lease.pace.settled_before;
+                let per_second = spent.saturating_mul(1_000_000) / elapsed;
+                lease.pace = Pace {
+                    since: now,
+                    settled_before: lease.totals.settled,
+                    per_second: per_second.max(lease.pace.per_second / 2),
+                    peak_reserved: lease.reserved.max(lease.pace.peak_reserved / 2),
+                };
+            }
+        }
+        let idle = self.protocol.idle_micros;
+        self.return_where(
+            |lease| {
+                let over = lease
+                    .account
+                    .window_end
+                    .is_some_and(|end| now.0 >= end.0 + 60_000_000);
+                lease.waiting == 0 && (over || now.0 - lease.used_at.0 >= idle)
+            },
+            outputs,
+        );
+        self.leases.retain(|_, lease| {
+            let over = lease
+                .account
+                .window_end
+                .is_some_and(|end| now.0 >= end.0 + 120_000_000);
+            !(over && lease.totals.open() == 0 && lease.reserved == 0 && lease.waiting == 0)
+        });
+        self.scarce
+            .retain(|account| self.leases.contains_key(account));
+    }
+
+    /// Everything idle goes back: a graceful end.
+    pub fn return_all(&mut self, outputs: &mut Vec<Output>) {
+        self.return_where(|_| true, outputs);
+    }
+
+    /// Every lease with its totals, for the journal's `state` record and for `lease.stated`.
+    #[must_use]
+    pub fn stated(&self) -> Vec<StatedLease> {
+        let leases = self.leases.values();
+        leases
+            .map(|lease| StatedLease {
+                account: lease.account.clone(),
+                totals: lease.totals,
+            })
+            .collect()
+    }
+
+    /// Accounts in use whose window ends at or before `moment`.
+    #[must_use]
+    pub fn ending_before(&self, moment: Timestamp) -> Vec<AccountSpec> {
+        let ending = self.leases.values().filter(|lease| {
+            lease.account.window_end.is_some_and(|end| end <= moment)
+                && (lease.reserved > 0 || lease.target(&self.protocol) > 0)
+        });
+        ending.map(|lease| lease.account.clone()).collect()
+    }
+
+    /// Sum of reservations of calls under way, for metrics and checks.
+    #[must_use]
+    pub fn reserved(&self, account: AccountId) -> i64 {
+        self.leases.get(&account).map_or(0, |lease| lease.reserved)
+    }
+
+    #[must_use]
+    pub fn spendable(&self, account: AccountId) -> i64 {
+        self.leases.get(&account).map_or(0, Lease::spendable)
+    }
+
+    /// How many calls wait.
+    #[must_use]
+    pub fn line_length(&self) -> usize {
+        self.line.len()
+    }
+
+    fn lease(&mut self, account: &AccountSpec, now: Timestamp) -> &mut Lease {
+        let lease = self.leases.entry(account.id).or_insert_with(|| Lease {
+            account: account.clone(),
+            totals: LeaseTotals::default(),
+            reserved: 0,
+            denied: None,
+            asked_at: None,
+            used_at: now,
+            waiting: 0,
+            pace: Pace {
+                since: now,
+                ..Pace::default()
+            },
+        });
+        if lease.account.limit != account.limit || lease.account.mode != account.mode {
+            lease.account = account.clone();
+            lease.denied = None;
+        }
+        lease
+    }
+
+    /// Whether all of it is at hand. Nobody overtakes: an account that somebody waits for counts as empty.
+    fn fits(&self, wants: &[Want]) -> bool {
+        wants.iter().all(|want| {
+            let lease = self.leases.get(&want.account.id);
+            lease.is_some_and(|lease| lease.waiting == 0 && lease.spendable() >= want.amount)
+        })
+    }
+
+    fn take(&mut self, wants: &[Want], now: Timestamp) {
+        for want in wants {
+            if let Some(lease) = self.leases.get_mut(&want.account.id) {
+                lease.reserved += want.amount;
+                lease.used_at = now;
+                lease.pace.peak_reserved = lease.pace.peak_reserved.max(lease.reserved);
+            }
+        }
+    }
+
+    fn return_scarce(&mut self, outputs: &mut Vec<Output>) {
+        let mut returned = Vec::new();
+        for account in &self.scarce {
+            if let Some(lease) = self.leases.get_mut(account)
+                && lease.waiting == 0
+                && lease.spendable() > 0
+            {
+                returned.push(lease.give_back());
+            }
+        }
+        if !returned.is_empty() {
+            outputs.push(Output::Return {
+                reclaim_id: None,
+                leases: returned,
+            });
+        }
+    }
+
+    fn return_where(&mut self, choose: impl Fn(&Lease) -> bool, outputs: &mut Vec<Output>) {
+        let idle = self
+            .leases
+            .values_mut()
+            .filter(|lease| lease.spendable() > 0 && choose(lease));
+        let leases: Vec<_> = idle.map(Lease::give_back).collect();
+        if !leases.is_empty() {
+            outputs.push(Output::Return {
+                reclaim_id: None,
+                leases,
+            });
+        }
+    }
+}

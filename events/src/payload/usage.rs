@@ -1,0 +1,167 @@
+//! One record for each call that reached for an upstream: who, what, how many tokens, what it cost, which accounts.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::account::AccountSpec;
+use crate::{
+    clock::Timestamp,
+    ids::{AttemptId, GatewayId, KeyId, ModelId, ProviderId, UsageId, UserId},
+    pricing::{CostBreakdown, TokenUsage},
+    units::NanoUsd,
+};
+
+/// `usage.finished`, in the gateway's stream. Organisation, team, versions and the `estimated` flag are in the envelope.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UsageFinished {
+    pub usage_id: UsageId,
+    /// The client's label; nothing is deduplicated by it.
+    pub request_id: String,
+    pub gateway_id: GatewayId,
+    pub key_id: KeyId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<UserId>,
+    pub model_id: ModelId,
+    pub model: String,
+    pub slug: String,
+    pub provider_id: ProviderId,
+    /// The provider's type on the wire, such as `custom`.
+    pub provider: String,
+    pub route: String,
+    pub stream: bool,
+    pub status: UsageStatus,
+    pub http_status: u16,
+    pub tokens: TokenUsage,
+    #[serde(default, skip_serializing_if = "TokenDetails::is_empty")]
+    pub details: TokenDetails,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub units: Option<Units>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_user: Option<String>,
+    pub cost: NanoUsd,
+    pub breakdown: CostBreakdown,
+    /// What it reserved on, in the order it reserved. Only these are settled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accounts: Vec<AccountUse>,
+    pub attempts: Vec<Attempt>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_request_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
+    pub started_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_byte_at: Option<Timestamp>,
+    pub finished_at: Timestamp,
+    pub latency_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UsageStatus {
+    Completed,
+    ClientClosed,
+    UpstreamError,
+    Timeout,
+    /// The gateway died; its journal settled the call.
+    Interrupted,
+}
+
+impl UsageStatus {
+    /// The name on the wire.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::ClientClosed => "client_closed",
+            Self::UpstreamError => "upstream_error",
+            Self::Timeout => "timeout",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// Parts of the token classes by modality, and classes that no price of ours splits yet. Subsets of `tokens`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TokenDetails {
+    #[serde(skip_serializing_if = "is_zero")]
+    pub input_audio: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub input_image: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub input_video: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub output_audio: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub output_image: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cache_write_1h: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub embeddings: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub tool_input: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub tool_output: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub rejected_prediction: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub tool_calls: u64,
+}
+
+impl TokenDetails {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde asks for"
+)]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// What is billed by the piece: pages, images, seconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Units {
+    pub count: u64,
+    pub kind: String,
+}
+
+/// One account that the call reserved on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountUse {
+    pub account: AccountSpec,
+    /// R taken from the lease, in the account's unit; 0 for a soft account.
+    pub reserved: i64,
+}
+
+/// One call to an upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// What the upstream saw as `X-Client-Request-Id`.
+    pub id: AttemptId,
+    pub model: String,
+    pub provider: String,
+    pub reserved: NanoUsd,
+    pub outcome: AttemptOutcome,
+    /// The upstream's HTTP status, if it gave one.
+    pub status: Option<u16>,
+    pub cost_nanos: NanoUsd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptOutcome {
+    Success,
+    ClientClosed,
+    UpstreamError,
+    Unreachable,
+    Timeout,
+    Interrupted,
+}
