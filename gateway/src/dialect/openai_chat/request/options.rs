@@ -1,0 +1,239 @@
+//! The members of a chat request beside its content: what they may be, and which of them leave its cost without bound.
+
+use std::ops::Range;
+
+use super::{Field, MAX_MODEL_NAME, RequestError};
+use crate::dialect::{
+    json_keys::{KnownKey, KnownKeys},
+    json_scan::{Cursor, Kind},
+};
+
+/// The most answers one request may ask for; OpenAI's own limit.
+const MAX_CHOICES: u64 = 128;
+
+/// The highest output limit that is taken as one. No model comes near it, and every sum with it stays far from overflow.
+const MAX_OUTPUT_LIMIT: u64 = u32::MAX as u64;
+
+/// `max_tokens` or `max_completion_tokens`: `value` is `None` for an explicit null.
+pub(super) struct Limit {
+    pub(super) value: Option<u64>,
+    pub(super) place: Range<usize>,
+}
+
+/// Where `stream_options.include_usage` is, or would have to go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum UsagePlace {
+    #[default]
+    NoOptions,
+    NullOptions(Range<usize>),
+    /// Options without the member: it goes here, with a comma behind it unless the object is empty.
+    Insert {
+        at: usize,
+        empty: bool,
+    },
+    /// The member is there and says no: null or false.
+    Declined(Range<usize>),
+    Asked,
+}
+
+pub(super) fn read_model(cursor: &mut Cursor<'_>) -> Result<(String, Range<usize>), RequestError> {
+    const EXPECTED: &str = "a string of 1 to 256 bytes without control characters";
+    if cursor.peek()? != Kind::String {
+        return Err(RequestError::invalid("model", EXPECTED));
+    }
+    let text = cursor.string()?;
+    if text.decoded_len == 0 || text.decoded_len > MAX_MODEL_NAME {
+        return Err(RequestError::invalid("model", EXPECTED));
+    }
+    let model = cursor.decode(text).into_owned();
+    if model.chars().any(char::is_control) {
+        return Err(RequestError::invalid("model", EXPECTED));
+    }
+    Ok((model, text.quoted()))
+}
+
+/// `true`, or `false`, null and absent.
+pub(super) fn read_flag(
+    cursor: &mut Cursor<'_>,
+    field: &'static str,
+) -> Result<bool, RequestError> {
+    let kind = cursor.peek()?;
+    if !matches!(kind, Kind::True | Kind::False | Kind::Null) {
+        return Err(RequestError::invalid(field, "true or false"));
+    }
+    cursor.skip()?;
+    Ok(kind == Kind::True)
+}
+
+pub(super) fn read_limit(
+    cursor: &mut Cursor<'_>,
+    field: &'static str,
+) -> Result<Limit, RequestError> {
+    const EXPECTED: &str = "an integer from 1 to 4294967295";
+    match cursor.peek()? {
+        Kind::Null => Ok(Limit {
+            value: None,
+            place: cursor.locate()?,
+        }),
+        Kind::Number => {
+            let place = cursor.number()?;
+            let value = cursor.slice(place.clone()).parse().ok();
+            match value {
+                Some(1..=MAX_OUTPUT_LIMIT) => Ok(Limit { value, place }),
+                _ => Err(RequestError::invalid(field, EXPECTED)),
+            }
+        }
+        _ => Err(RequestError::invalid(field, EXPECTED)),
+    }
+}
+
+pub(super) fn read_choices(cursor: &mut Cursor<'_>) -> Result<Option<u32>, RequestError> {
+    const EXPECTED: &str = "an integer from 1 to 128";
+    match cursor.peek()? {
+        Kind::Null => {
+            cursor.skip()?;
+            Ok(None)
+        }
+        Kind::Number => match cursor.unsigned()? {
+            Some(count @ 1..=MAX_CHOICES) => Ok(u32::try_from(count).ok()),
+            _ => Err(RequestError::invalid("n", EXPECTED)),
+        },
+        _ => Err(RequestError::invalid("n", EXPECTED)),
+    }
+}
+
+#[derive(Clone, Copy)]
+struct IncludeUsage;
+
+impl KnownKey for IncludeUsage {
+    fn from_name(name: &str) -> Option<Self> {
+        (name == "include_usage").then_some(Self)
+    }
+
+    fn number(self) -> u32 {
+        0
+    }
+}
+
+pub(super) fn read_stream_options(cursor: &mut Cursor<'_>) -> Result<UsagePlace, RequestError> {
+    match cursor.peek()? {
+        Kind::Null => return Ok(UsagePlace::NullOptions(cursor.locate()?)),
+        Kind::Object => {}
+        _ => return Err(RequestError::invalid("stream_options", "an object")),
+    }
+    let start = cursor.position();
+    let mut keys = KnownKeys::<IncludeUsage>::new();
+    let mut empty = true;
+    let mut found = None;
+    cursor
+        .object(|cursor, key| {
+            empty = false;
+            if keys.find(&key)?.is_none() {
+                cursor.skip()?;
+                return Ok(());
+            }
+            let asked = read_flag_with_place(cursor)?;
+            found = Some(asked);
+            Ok(())
+        })
+        .map_err(|error: RequestError| error.within(|| "stream_options".to_owned()))?;
+    Ok(found.unwrap_or(UsagePlace::Insert {
+        at: start + 1,
+        empty,
+    }))
+}
+
+fn read_flag_with_place(cursor: &mut Cursor<'_>) -> Result<UsagePlace, RequestError> {
+    cursor.peek()?;
+    let start = cursor.position();
+    if read_flag(cursor, "include_usage")? {
+        Ok(UsagePlace::Asked)
+    } else {
+        Ok(UsagePlace::Declined(start..cursor.position()))
+    }
+}
+
+/// A tier of its own has a price of its own, which no price list here knows.
+pub(super) fn read_service_tier(
+    cursor: &mut Cursor<'_>,
+) -> Result<Option<&'static str>, RequestError> {
+    match cursor.peek()? {
+        Kind::Null => {
+            cursor.skip()?;
+            Ok(None)
+        }
+        Kind::String => {
+            let text = cursor.string()?;
+            let usual = matches!(&*cursor.decode(text), "auto" | "default");
+            Ok((!usual).then_some("`service_tier` other than auto or default has its own price"))
+        }
+        _ => Err(RequestError::invalid("service_tier", "a string")),
+    }
+}
+
+pub(super) fn read_modalities(
+    cursor: &mut Cursor<'_>,
+) -> Result<Option<&'static str>, RequestError> {
+    const EXPECTED: &str = "an array of strings";
+    match cursor.peek()? {
+        Kind::Null => {
+            cursor.skip()?;
+            return Ok(None);
+        }
+        Kind::Array => {}
+        _ => return Err(RequestError::invalid("modalities", EXPECTED)),
+    }
+    let mut only_text = true;
+    cursor.array(|cursor, _| {
+        if cursor.peek()? != Kind::String {
+            return Err(RequestError::invalid("modalities", EXPECTED));
+        }
+        let text = cursor.string()?;
+        only_text &= cursor.decode(text) == "text";
+        Ok(())
+    })?;
+    Ok((!only_text).then_some("`modalities` other than text have no bound on their output"))
+}
+
+/// Members that leave the cost open as soon as they are there and neither null nor false.
+pub(super) fn unbounded_by(
+    cursor: &mut Cursor<'_>,
+    field: Field,
+) -> Result<Option<&'static str>, RequestError> {
+    let absent = matches!(cursor.peek()?, Kind::Null | Kind::False);
+    cursor.skip()?;
+    Ok(if absent { None } else { reason(field) })
+}
+
+fn reason(field: Field) -> Option<&'static str> {
+    match field {
+        Field::WebSearchOptions => {
+            Some("`web_search_options` lets the provider search at a price of its own")
+        }
+        Field::SearchParameters => {
+            Some("`search_parameters` lets the provider search at a price of its own")
+        }
+        Field::EnableSearch => {
+            Some("`enable_search` lets the provider search at a price of its own")
+        }
+        Field::Plugins => Some("`plugins` are run by the provider at a price of their own"),
+        Field::Models => {
+            Some("`models` lets the provider answer with another model at another price")
+        }
+        Field::Prediction => Some("`prediction` is billed for tokens beyond the output limit"),
+        Field::BestOf => Some("`best_of` generates more answers than `n`"),
+        Field::ChatTemplate => Some("`chat_template` can make the input longer than the body"),
+        Field::ExtraBody => Some("`extra_body` can add input that is not in the body"),
+        Field::Model
+        | Field::Messages
+        | Field::Stream
+        | Field::StreamOptions
+        | Field::MaxTokens
+        | Field::MaxCompletionTokens
+        | Field::Choices
+        | Field::Tools
+        | Field::Functions
+        | Field::ServiceTier
+        | Field::Modalities => None,
+    }
+}
