@@ -21,14 +21,16 @@
 //! | `gap_ms=5` | time between two tokens of a stream |
 //! | `first_ms=100` | time before the status line, of whatever answer (a unary answer is whole then) |
 //! | `status=429` | answers that status (300 to 599) with an error body; below 400 with a `Location` |
-//! | `retry_after=2` | adds `Retry-After: 2` |
+//! | `retry_after=2` | with `status`: adds `Retry-After: 2` |
 //! | `omit_done=1` | the stream ends without `data: [DONE]` |
 //! | `chunk_bytes=7` | the body is written in pieces of so many bytes, each flushed on its own |
 //! | `crlf=1` | SSE lines end in CR LF |
 //! | `usage_null=1` | with `include_usage` every chunk says `"usage":null`, as OpenAI's do |
 //!
 //! One SSE chunk is one token: the first carries the role as well, the last the finish reason. Prompt tokens count the
-//! `content` strings and the text parts of `messages`.
+//! `content` strings and the text parts of `messages`. The ledger lies in `ledger-*.ndjson` and grows by about 600 bytes a call;
+//! bodies are kept in memory only. A row counts a token when its bytes are handed to the connection, so that it is never behind
+//! what the caller has read, and at most a socket's buffers ahead of it.
 
 mod answer;
 mod body;
@@ -55,7 +57,7 @@ use routes::Demo;
 pub(crate) const DEFAULT_KEY: &str = "demo-upstream-key";
 
 /// Where the demo upstream listens, keeps its ledger, and which key it takes.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct DemoOptions {
     /// Port 0: any free one.
     pub(crate) addr: SocketAddr,

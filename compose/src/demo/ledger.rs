@@ -312,7 +312,7 @@ fn to_hex(bytes: &[u8]) -> String {
 }
 
 /// Rows in one file. Two files' worth of rows is kept in memory.
-const SEGMENT_ROWS: u64 = 100_000;
+const SEGMENT_ROWS: u64 = 50_000;
 /// The random half of a version 7 UUID.
 const NONCE_BITS: u128 = u64::MAX as u128;
 

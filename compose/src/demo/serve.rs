@@ -4,10 +4,7 @@
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::service::service_fn;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::conn::auto,
-};
+use hyper_util::{rt::TokioIo, server::conn::auto};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -86,13 +83,13 @@ async fn serve_connection(
 
 fn build_protocol(tasks: TaskTracker) -> auto::Builder<TrackedExecutor> {
     let mut builder = auto::Builder::new(TrackedExecutor(tasks));
+    // No timer closes an idle connection: callers' pools are not what is tested here.
     builder
         .http1()
-        .timer(TokioTimer::new())
+        .header_read_timeout(None)
         .max_buf_size(HTTP1_BUFFER);
     builder
         .http2()
-        .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_HTTP2_STREAMS)
         .adaptive_window(true);
     builder

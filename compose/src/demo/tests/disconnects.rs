@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -51,6 +53,32 @@ async fn a_caller_that_leaves_before_the_first_byte_is_seen() {
         ),
         (&json!(null), &json!(0), &json!(false))
     );
+}
+
+#[tokio::test]
+async fn an_http2_caller_that_gives_up_one_call_is_seen() {
+    let mut upstream = Upstream::start().await;
+    upstream.client = Client::builder(TokioExecutor::new())
+        .http2_only(true)
+        .build_http();
+    let body = call("demo-fast@tokens=100000,gap_ms=5", &json!({"stream": true}));
+    for (body, outcome) in [
+        (call("demo-hang", &json!({})), "hung"),
+        (body, "client_closed"),
+    ] {
+        let request = upstream
+            .client
+            .request(upstream.chat_request(body.to_string()));
+        let given_up = tokio::spawn(async move {
+            let answer = request.await.unwrap();
+            answer.into_body().collect().await.unwrap();
+        });
+        upstream
+            .wait_for_row(|row| row["outcome"] == "running")
+            .await;
+        given_up.abort();
+        upstream.wait_for_row(|row| row["outcome"] == outcome).await;
+    }
 }
 
 #[tokio::test]
@@ -167,7 +195,7 @@ async fn a_stop_lets_short_calls_end_and_cuts_the_others() {
     upstream.wait_for_row(|row| row["seq"] == 1).await;
     let mut short = send_raw(
         &upstream,
-        &call("demo-fast@tokens=10,gap_ms=20", &json!({"stream": true})),
+        &call("demo-fast@tokens=10,gap_ms=10", &json!({"stream": true})),
     )
     .await;
     upstream.wait_for_row(|row| row["seq"] == 2).await;
