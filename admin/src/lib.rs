@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The management API: resources, rules and the price catalogue.
+
+pub mod catalogue;
