@@ -1,0 +1,181 @@
+//! Who this gateway is: an id made with the directory, an epoch that rises at each start, a nonce of this start, and
+//! a lock that keeps a second process out.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{Read as _, Seek as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
+use odock_events::ids::GatewayId;
+use serde::{Deserialize, Serialize};
+
+use super::JournalError;
+
+/// The identity of one start.
+#[derive(Debug)]
+pub struct Identity {
+    pub gateway_id: GatewayId,
+    pub epoch: u64,
+    pub nonce: String,
+    /// The machine went down without a graceful end before: the last records may not have reached the disk.
+    pub tail_unproven: bool,
+    /// The identity that this one follows after its journal turned out to be rolled back or copied.
+    pub predecessor: Option<GatewayId>,
+    directory: PathBuf,
+    /// Held for as long as the process lives.
+    _lock: File,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    gateway_id: GatewayId,
+    epoch: u64,
+    boot_id: String,
+    clean: bool,
+    #[serde(default)]
+    predecessor: Option<GatewayId>,
+}
+
+const FILE: &str = "identity.json";
+
+impl Identity {
+    /// Locks the directory and begins the next epoch; both are on disk when this returns.
+    pub(crate) fn take(directory: &Path) -> Result<Self, JournalError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(JournalError::io(directory))?;
+        let lock = lock(directory)?;
+        let boot_id = boot_id();
+        let path = directory.join(FILE);
+        let mut stored = match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| JournalError::Damaged {
+                path: path.clone(),
+                offset: 0,
+                reason: error.to_string(),
+            })?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Stored {
+                gateway_id: GatewayId::generate(),
+                epoch: 0,
+                boot_id: boot_id.clone(),
+                clean: true,
+                predecessor: None,
+            },
+            Err(error) => return Err(JournalError::io(&path)(error)),
+        };
+        let tail_unproven = !stored.clean && stored.boot_id != boot_id;
+        stored.epoch += 1;
+        stored.boot_id = boot_id;
+        stored.clean = false;
+        store(directory, &stored)?;
+        Ok(Self {
+            gateway_id: stored.gateway_id,
+            epoch: stored.epoch,
+            nonce: nonce(),
+            tail_unproven,
+            predecessor: stored.predecessor,
+            directory: directory.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    /// Marks a graceful end.
+    pub fn mark_clean(&self) -> Result<(), JournalError> {
+        store(
+            &self.directory,
+            &Stored {
+                gateway_id: self.gateway_id,
+                epoch: self.epoch,
+                boot_id: boot_id(),
+                clean: true,
+                predecessor: self.predecessor,
+            },
+        )
+    }
+
+    /// The journal was rolled back or copied: its files are set aside, the next start has a new identity that names
+    /// this one as lost.
+    pub fn abandon(&self) -> Result<(), JournalError> {
+        let aside = self.directory.join(format!("abandoned-{}", self.gateway_id));
+        fs::create_dir_all(&aside).map_err(JournalError::io(&aside))?;
+        let entries = fs::read_dir(&self.directory).map_err(JournalError::io(&self.directory))?;
+        for entry in entries {
+            let path = entry.map_err(JournalError::io(&self.directory))?.path();
+            if path.extension().is_some_and(|extension| extension == super::segment::EXTENSION)
+                && let Some(name) = path.file_name()
+            {
+                fs::rename(&path, aside.join(name)).map_err(JournalError::io(&path))?;
+            }
+        }
+        store(
+            &self.directory,
+            &Stored {
+                gateway_id: GatewayId::generate(),
+                epoch: 0,
+                boot_id: boot_id(),
+                clean: true,
+                predecessor: Some(self.gateway_id),
+            },
+        )
+    }
+}
+
+fn lock(directory: &Path) -> Result<File, JournalError> {
+    let path = directory.join("lock");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(JournalError::io(&path))?;
+    if file.try_lock().is_err() {
+        let mut pid = String::new();
+        file.read_to_string(&mut pid).map_err(JournalError::io(&path))?;
+        return Err(JournalError::Locked { path: directory.to_owned(), pid: pid.trim().to_owned() });
+    }
+    let write = |file: &mut File| {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())
+    };
+    write(&mut file).map_err(JournalError::io(&path))?;
+    Ok(file)
+}
+
+/// Writes by rename and syncs file and directory.
+fn store(directory: &Path, stored: &Stored) -> Result<(), JournalError> {
+    let (path, new) = (directory.join(FILE), directory.join("identity.json.new"));
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(&serde_json::to_vec_pretty(stored)?)?;
+        file.sync_all()?;
+        fs::rename(&new, &path)?;
+        File::open(directory)?.sync_all()
+    };
+    write().map_err(JournalError::io(&path))
+}
+
+/// A new one at each boot of the machine; empty where the system has none.
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or_else(|_| String::new(), |id| id.trim().to_owned())
+}
+
+fn nonce() -> String {
+    let mut bytes = [0_u8; 8];
+    // Without randomness the process id and nothing more tells two starts apart; the lock does the rest.
+    if SystemRandom::new().fill(&mut bytes).is_err() {
+        bytes = u64::from(std::process::id()).to_le_bytes();
+    }
+    format!("{:016x}", u64::from_le_bytes(bytes))
+}
