@@ -23,6 +23,7 @@ pub struct Cursor<'a> {
     at: usize,
     depth: u32,
     surrogates: Surrogates,
+    unicode_escapes: bool,
 }
 
 /// What to do with half a surrogate pair in a string.
@@ -82,6 +83,7 @@ impl<'a> Cursor<'a> {
             at: 0,
             depth: 0,
             surrogates,
+            unicode_escapes: false,
         })
     }
 
@@ -93,6 +95,11 @@ impl<'a> Cursor<'a> {
     /// The document's bytes in `range`; empty where the range is not one of this document.
     pub fn slice(&self, range: Range<usize>) -> &'a str {
         self.text.get(range).unwrap_or_default()
+    }
+
+    /// Whether any string read so far had an escape of the form `\u0041`.
+    pub fn has_unicode_escapes(&self) -> bool {
+        self.unicode_escapes
     }
 
     /// The first byte that is not read yet.

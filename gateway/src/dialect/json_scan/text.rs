@@ -77,6 +77,7 @@ impl<'a> Cursor<'a> {
             Some(_) => return Err(ScanError::InvalidEscape(start)),
             None => return Err(ScanError::UnexpectedEnd),
         }
+        self.unicode_escapes = true;
         let unit = self.hex_unit(start)?;
         if !(0xD800..0xE000).contains(&unit) {
             return Ok(6 - char::from_u32(unit).map_or(3, char::len_utf8));

@@ -91,7 +91,7 @@ impl ChatRequest {
             draft.end = cursor.position();
             Ok::<_, RequestError>(())
         })?;
-        let text_upper = normalised_upper_bound(cursor.document());
+        let text_upper = normalised_upper_bound(cursor.document(), cursor.has_unicode_escapes());
         cursor.finish()?;
         draft.complete(body, text_upper)
     }

@@ -1,7 +1,7 @@
 //! What a chat request gives the model to read: messages, their parts, tools. Counted for the reservation and for the
 //! estimate that stands in for a usage the upstream does not report.
 
-use super::{InputSize, RequestError};
+use super::{InputSize, RequestError, options::is_given};
 use crate::dialect::{
     json_keys::{KnownKey, KnownKeys},
     json_scan::{Cursor, Kind, ScanError},
@@ -183,15 +183,9 @@ impl Content {
         field: &'static str,
         mut read: impl FnMut(&mut Self, &mut Cursor<'_>) -> Result<(), RequestError>,
     ) -> Result<(), RequestError> {
-        match cursor.peek()? {
-            Kind::Null => {
-                cursor.skip()?;
-                return Ok(());
-            }
-            Kind::Array => {}
-            Kind::Object | Kind::String | Kind::Number | Kind::True | Kind::False => {
-                return Err(RequestError::invalid(field, "an array"));
-            }
+        if !is_given(cursor, Kind::Array, field, "an array")? {
+            cursor.skip()?;
+            return Ok(());
         }
         cursor.array(|cursor, index| {
             if index == MAX_TOOLS {

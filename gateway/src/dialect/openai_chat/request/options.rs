@@ -9,7 +9,7 @@ use crate::dialect::{
 };
 
 /// The most answers one request may ask for; OpenAI's own limit.
-const MAX_CHOICES: u64 = 128;
+const MAX_CHOICES: u32 = 128;
 
 /// The highest output limit that is taken as one. No model comes near it, and every sum with it stays far from overflow.
 const MAX_OUTPUT_LIMIT: u64 = u32::MAX as u64;
@@ -70,35 +70,49 @@ pub(super) fn read_limit(
     field: &'static str,
 ) -> Result<Limit, RequestError> {
     const EXPECTED: &str = "an integer from 1 to 4294967295";
-    match cursor.peek()? {
-        Kind::Null => Ok(Limit {
+    if !is_given(cursor, Kind::Number, field, EXPECTED)? {
+        return Ok(Limit {
             value: None,
             place: cursor.locate()?,
-        }),
-        Kind::Number => {
-            let place = cursor.number()?;
-            let value = cursor.slice(place.clone()).parse().ok();
-            match value {
-                Some(1..=MAX_OUTPUT_LIMIT) => Ok(Limit { value, place }),
-                _ => Err(RequestError::invalid(field, EXPECTED)),
-            }
-        }
-        _ => Err(RequestError::invalid(field, EXPECTED)),
+        });
+    }
+    let place = cursor.number()?;
+    let value = cursor.slice(place.clone()).parse().ok();
+    if value.is_some_and(|value| (1..=MAX_OUTPUT_LIMIT).contains(&value)) {
+        Ok(Limit { value, place })
+    } else {
+        Err(RequestError::invalid(field, EXPECTED))
     }
 }
 
 pub(super) fn read_choices(cursor: &mut Cursor<'_>) -> Result<Option<u32>, RequestError> {
     const EXPECTED: &str = "an integer from 1 to 128";
-    match cursor.peek()? {
-        Kind::Null => {
-            cursor.skip()?;
-            Ok(None)
-        }
-        Kind::Number => match cursor.unsigned()? {
-            Some(count @ 1..=MAX_CHOICES) => Ok(u32::try_from(count).ok()),
-            _ => Err(RequestError::invalid("n", EXPECTED)),
-        },
-        _ => Err(RequestError::invalid("n", EXPECTED)),
+    if !is_given(cursor, Kind::Number, "n", EXPECTED)? {
+        cursor.skip()?;
+        return Ok(None);
+    }
+    let count = cursor
+        .unsigned()?
+        .and_then(|count| u32::try_from(count).ok());
+    if count.is_some_and(|count| (1..=MAX_CHOICES).contains(&count)) {
+        Ok(count)
+    } else {
+        Err(RequestError::invalid("n", EXPECTED))
+    }
+}
+
+/// Whether the next value is one of `wanted`'s kind; null, which is as good as absent, is not. Any other is refused.
+pub(super) fn is_given(
+    cursor: &mut Cursor<'_>,
+    wanted: Kind,
+    field: &'static str,
+    expected: &'static str,
+) -> Result<bool, RequestError> {
+    let kind = cursor.peek()?;
+    if kind == wanted || kind == Kind::Null {
+        Ok(kind == wanted)
+    } else {
+        Err(RequestError::invalid(field, expected))
     }
 }
 
@@ -116,10 +130,8 @@ impl KnownKey for IncludeUsage {
 }
 
 pub(super) fn read_stream_options(cursor: &mut Cursor<'_>) -> Result<UsagePlace, RequestError> {
-    match cursor.peek()? {
-        Kind::Null => return Ok(UsagePlace::NullOptions(cursor.locate()?)),
-        Kind::Object => {}
-        _ => return Err(RequestError::invalid("stream_options", "an object")),
+    if !is_given(cursor, Kind::Object, "stream_options", "an object")? {
+        return Ok(UsagePlace::NullOptions(cursor.locate()?));
     }
     let start = cursor.position();
     let mut keys = KnownKeys::<IncludeUsage>::new();
@@ -157,31 +169,22 @@ fn read_flag_with_place(cursor: &mut Cursor<'_>) -> Result<UsagePlace, RequestEr
 pub(super) fn read_service_tier(
     cursor: &mut Cursor<'_>,
 ) -> Result<Option<&'static str>, RequestError> {
-    match cursor.peek()? {
-        Kind::Null => {
-            cursor.skip()?;
-            Ok(None)
-        }
-        Kind::String => {
-            let text = cursor.string()?;
-            let usual = matches!(&*cursor.decode(text), "auto" | "default");
-            Ok((!usual).then_some("`service_tier` other than auto or default has its own price"))
-        }
-        _ => Err(RequestError::invalid("service_tier", "a string")),
+    if !is_given(cursor, Kind::String, "service_tier", "a string")? {
+        cursor.skip()?;
+        return Ok(None);
     }
+    let text = cursor.string()?;
+    let usual = matches!(&*cursor.decode(text), "auto" | "default");
+    Ok((!usual).then_some("`service_tier` other than auto or default has its own price"))
 }
 
 pub(super) fn read_modalities(
     cursor: &mut Cursor<'_>,
 ) -> Result<Option<&'static str>, RequestError> {
     const EXPECTED: &str = "an array of strings";
-    match cursor.peek()? {
-        Kind::Null => {
-            cursor.skip()?;
-            return Ok(None);
-        }
-        Kind::Array => {}
-        _ => return Err(RequestError::invalid("modalities", EXPECTED)),
+    if !is_given(cursor, Kind::Array, "modalities", EXPECTED)? {
+        cursor.skip()?;
+        return Ok(None);
     }
     let mut only_text = true;
     cursor.array(|cursor, _| {
