@@ -8,20 +8,20 @@
 //! asks for ([`state::fold`], [`ledger`], [`examples`]); `UPDATE_GOLDENS=1 cargo test -p odock-events goldens`; a line
 //! in docs/EVENTS.md. A released payload is never edited: see [`upcast`].
 
-pub mod ids;
-pub mod units;
 pub mod clock;
-pub mod kind;
-pub mod envelope;
 pub mod codec;
-pub mod upcast;
+pub mod envelope;
+pub mod examples;
+pub mod ids;
+pub mod kind;
+pub mod ledger;
+pub mod log;
 pub mod payload;
 pub mod personal;
 pub mod pricing;
 pub mod seal;
 pub mod secret_key;
-pub mod state;
-pub mod ledger;
-pub mod log;
 pub mod settings;
-pub mod examples;
+pub mod state;
+pub mod units;
+pub mod upcast;

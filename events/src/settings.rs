@@ -3,13 +3,20 @@
 
 use std::{
     collections::BTreeMap,
-    env, fmt, fs,
+    env,
+    fmt::{self, Write as _},
+    fs,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
 };
 
 use secrecy::{ExposeSecret as _, SecretString};
+
+mod names;
+
+use self::names::explain_unknown;
+pub use self::names::{RETIRED, Retired};
 
 /// One variable that a service knows.
 #[derive(Clone, Copy, Debug)]
@@ -60,61 +67,6 @@ impl Setting {
         }
     }
 }
-
-/// A variable of other gateways, or of an older release, whose thing does not exist here.
-#[derive(Clone, Copy, Debug)]
-pub struct Retired {
-    pub name: &'static str,
-    pub replaced_by: &'static str,
-}
-
-/// Names that operators may bring along; each is refused with what replaced it.
-pub const RETIRED: &[Retired] = &[
-    Retired {
-        name: "AUTH_CACHE_TTL",
-        replaced_by: "nothing: gateways hold every key and follow changes; see CONFIG_MAX_STALE",
-    },
-    Retired {
-        name: "AUTH_NEGATIVE_CACHE_TTL",
-        replaced_by: "nothing: the key cache is complete, an unknown key needs no look-up",
-    },
-    Retired {
-        name: "MODEL_CACHE_TTL",
-        replaced_by: "nothing: configuration is pushed; see CONFIG_MAX_STALE",
-    },
-    Retired {
-        name: "MCP_CACHE_TTL",
-        replaced_by: "nothing: configuration is pushed",
-    },
-    Retired {
-        name: "RATELIMIT_POLICY_CACHE_TTL",
-        replaced_by: "nothing: configuration is pushed",
-    },
-    Retired {
-        name: "SMART_ROUTING_POLICY_CACHE_TTL",
-        replaced_by: "nothing: configuration is pushed",
-    },
-    Retired {
-        name: "REDIS_ADDR",
-        replaced_by: "REDIS_URL",
-    },
-    Retired {
-        name: "REDIS_USERNAME",
-        replaced_by: "REDIS_URL",
-    },
-    Retired {
-        name: "REDIS_PASSWORD",
-        replaced_by: "REDIS_URL",
-    },
-    Retired {
-        name: "REDIS_DB",
-        replaced_by: "REDIS_URL",
-    },
-    Retired {
-        name: "CACHE_INVALIDATION_CHANNEL",
-        replaced_by: "nothing: changes travel in the config stream",
-    },
-];
 
 /// What is wrong with one variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -218,6 +170,13 @@ impl Settings {
         } else {
             Err(SettingsError { problems })
         }
+    }
+
+    /// The same without one value, so that a checker can go on to what else is wrong. `None`: there was no such value.
+    #[must_use]
+    pub fn without(&self, name: &str) -> Option<Self> {
+        let mut rest = self.clone();
+        rest.values.remove(name).map(|_| rest)
     }
 
     /// The value or the default; `None` when there is neither or it is empty.
@@ -340,10 +299,7 @@ pub fn document(table: &[Setting]) -> String {
             (None, true) => "required".to_owned(),
             (None, false) => String::new(),
         };
-        text.push_str(&format!(
-            "| `{}` | {default} | {} |\n",
-            setting.name, setting.doc
-        ));
+        let _ = writeln!(text, "| `{}` | {default} | {} |", setting.name, setting.doc);
     }
     text
 }
@@ -370,49 +326,12 @@ fn read_file(path: &Path) -> Result<Vec<(String, String)>, SettingsError> {
     pairs.collect()
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place that reads the environment"
-)]
 fn read_environment(name: &str) -> Result<Option<String>, SettingsError> {
     match env::var(name) {
         Ok(value) => Ok(Some(value)),
         Err(env::VarError::NotPresent) => Ok(None),
         Err(env::VarError::NotUnicode(_)) => Err(SettingsError::one(name, "is not UTF-8")),
     }
-}
-
-fn explain_unknown(name: &str, table: &[Setting]) -> String {
-    if let Some(retired) = RETIRED.iter().find(|retired| retired.name == name) {
-        return format!("does not exist here; replaced by {}", retired.replaced_by);
-    }
-    let nearest = table
-        .iter()
-        .min_by_key(|setting| distance(setting.name, name));
-    match nearest.filter(|setting| distance(setting.name, name) <= 4) {
-        Some(setting) => format!("is not known; did you mean {}?", setting.name),
-        None => "is not known".to_owned(),
-    }
-}
-
-/// Edits between two names.
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (index, byte) in one.bytes().enumerate() {
-        let mut diagonal = index;
-        let mut left = index + 1;
-        for (cell, candidate) in row.iter_mut().skip(1).zip(other.bytes()) {
-            let value = (diagonal + usize::from(byte != candidate))
-                .min(left + 1)
-                .min(*cell + 1);
-            diagonal = *cell;
-            (*cell, left) = (value, value);
-        }
-        if let Some(first) = row.first_mut() {
-            *first = index + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {

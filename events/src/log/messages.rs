@@ -41,11 +41,18 @@ pub struct AskAccount {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ControlMessage {
-    Leases { leases: Vec<ControlLease> },
+    Leases {
+        leases: Vec<ControlLease>,
+    },
     /// Give back what is idle, of one account or of all, and answer with a `lease.returned` that carries the id.
-    ReturnIdle { reclaim_id: ReclaimId, account: Option<AccountId> },
+    ReturnIdle {
+        reclaim_id: ReclaimId,
+        account: Option<AccountId>,
+    },
     /// Postgres went back: write a `lease.stated` with all totals for this generation.
-    StateLeases { generation: u64 },
+    StateLeases {
+        generation: u64,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
