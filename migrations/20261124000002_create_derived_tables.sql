@@ -199,6 +199,7 @@ BEGIN
     CREATE TABLE gateway (
         id uuid PRIMARY KEY,
         epoch bigint NOT NULL,
+        nonce text NOT NULL,
         state text NOT NULL CHECK (state IN ('open', 'closed', 'lost')),
         last_seq bigint NOT NULL,
         opened_at timestamptz NOT NULL,

@@ -1,0 +1,158 @@
+//! The entity tables: one row an entity, its body as the fold made it, its version and last position.
+
+use chrono::{DateTime, Utc};
+use odock_events::{
+    clock::Timestamp,
+    envelope::{EntityKind, EntityRef},
+    ids::OrganisationId,
+    state::{EntityRow, RowError, RowParts},
+};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::error::ProjectorError;
+
+/// The statements of one table.
+struct Table {
+    select: &'static str,
+    upsert: &'static str,
+    delete: &'static str,
+}
+
+macro_rules! table {
+    ($name:literal) => {
+        &Table {
+            select: concat!(
+                "SELECT id, organisation_id, version, created_at, updated_at, body FROM ",
+                $name,
+                " WHERE id = ANY($1) ORDER BY id"
+            ),
+            upsert: concat!(
+                "INSERT INTO ",
+                $name,
+                " (id, organisation_id, version, position, created_at, updated_at, body)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)
+                 ON CONFLICT (id) DO UPDATE SET version = EXCLUDED.version,
+                     position = EXCLUDED.position, updated_at = EXCLUDED.updated_at,
+                     body = EXCLUDED.body"
+            ),
+            delete: concat!("DELETE FROM ", $name, " WHERE id = $1"),
+        }
+    };
+}
+
+fn table_of(kind: EntityKind) -> Result<&'static Table, RowError> {
+    Ok(match kind {
+        EntityKind::Organisation => table!("organisation"),
+        EntityKind::Team => table!("team"),
+        EntityKind::User => table!("app_user"),
+        EntityKind::Membership => table!("membership"),
+        EntityKind::Provider => table!("provider"),
+        EntityKind::ProviderKey => table!("provider_key"),
+        EntityKind::Model => table!("model"),
+        EntityKind::Key => table!("api_key"),
+        EntityKind::Grant => table!("model_grant"),
+        EntityKind::Budget => table!("budget"),
+        EntityKind::Usage | EntityKind::Gateway | EntityKind::Command => {
+            return Err(RowError::NoTable(kind));
+        }
+    })
+}
+
+type Columns = (
+    Uuid,
+    Uuid,
+    i64,
+    DateTime<Utc>,
+    DateTime<Utc>,
+    serde_json::Value,
+);
+
+/// Those of the entities that exist.
+pub(crate) async fn load(
+    connection: &mut PgConnection,
+    kind: EntityKind,
+    ids: &[Uuid],
+) -> Result<Vec<EntityRow>, ProjectorError> {
+    let rows: Vec<Columns> = sqlx::query_as(table_of(kind)?.select)
+        .bind(ids)
+        .fetch_all(connection)
+        .await?;
+    rows.into_iter()
+        .map(|columns| Ok(row_of(kind, columns)?))
+        .collect()
+}
+
+/// Locks budgets against change until the transaction ends, and returns those that exist.
+pub(crate) async fn share_budgets(
+    connection: &mut PgConnection,
+    ids: &[Uuid],
+) -> Result<Vec<EntityRow>, ProjectorError> {
+    let rows: Vec<Columns> = sqlx::query_as(
+        "SELECT id, organisation_id, version, created_at, updated_at, body FROM budget
+         WHERE id = ANY($1) ORDER BY id FOR SHARE",
+    )
+    .bind(ids)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|columns| Ok(row_of(EntityKind::Budget, columns)?))
+        .collect()
+}
+
+/// Locks the budgets that the management task is about to change.
+pub(crate) async fn lock_budgets(
+    connection: &mut PgConnection,
+    ids: &[Uuid],
+) -> Result<(), ProjectorError> {
+    sqlx::query("SELECT id FROM budget WHERE id = ANY($1) ORDER BY id FOR UPDATE")
+        .bind(ids)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+fn row_of(kind: EntityKind, columns: Columns) -> Result<EntityRow, RowError> {
+    let (id, organisation_id, version, created_at, updated_at, body) = columns;
+    EntityRow::from_parts(
+        kind,
+        RowParts {
+            id,
+            organisation_id: OrganisationId(organisation_id),
+            version: version as u64,
+            created_at: Timestamp::from_datetime(created_at),
+            updated_at: Timestamp::from_datetime(updated_at),
+            body,
+        },
+    )
+}
+
+pub(crate) async fn put(
+    connection: &mut PgConnection,
+    row: &EntityRow,
+    position: i64,
+) -> Result<(), ProjectorError> {
+    let entity = row.entity();
+    sqlx::query(table_of(entity.kind)?.upsert)
+        .bind(entity.id)
+        .bind(row.organisation_id().0)
+        .bind(row.version() as i64)
+        .bind(position)
+        .bind(row.created_at().to_datetime())
+        .bind(row.updated_at().to_datetime())
+        .bind(row.body_json()?)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn delete(
+    connection: &mut PgConnection,
+    entity: EntityRef,
+) -> Result<(), ProjectorError> {
+    sqlx::query(table_of(entity.kind)?.delete)
+        .bind(entity.id)
+        .execute(connection)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,309 @@
+//! Tables `parked_ask` and `scarce_account`, under the lock of their account: who waits for money that is not there,
+//! and serving them, oldest first, in the transaction in which money came free. Neither table is part of the log.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use odock_events::{
+    clock::Timestamp,
+    envelope::{EntityRef, Envelope},
+    ids::{BudgetId, GatewayId},
+    kind::Event,
+    ledger::grant::{self, Decision, Situation},
+    log::messages::{ControlLease, ControlMessage},
+    payload::{account::AccountId, lease::LeaseGranted},
+};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::{
+    error::ProjectorError,
+    projections::money::{LeaseKey, Money, names_of},
+    tasks::derived::{decided, spec_of},
+};
+
+/// How long an ask stays parked.
+pub(crate) const PARKED_SECONDS: f64 = 5.0;
+
+/// An ask that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Parked {
+    pub(crate) account: AccountId,
+    pub(crate) gateway: GatewayId,
+    pub(crate) must: i64,
+    pub(crate) want: i64,
+}
+
+/// What a transaction that frees money serves with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Serving {
+    /// The place of the decided entry in the transaction.
+    pub(crate) entry: usize,
+    pub(crate) live_gateways: u32,
+    pub(crate) now: Timestamp,
+}
+
+/// What was granted, and whom to tell after the commit.
+#[derive(Debug, Default)]
+pub(crate) struct Served {
+    pub(crate) grants: Vec<Envelope>,
+    pub(crate) messages: Vec<(GatewayId, ControlMessage)>,
+}
+
+/// Serves the asks parked at accounts that the transaction has changed, and lifts scarcity where it is over.
+pub(crate) async fn serve(
+    connection: &mut PgConnection,
+    money: &mut Money,
+    serving: Serving,
+) -> Result<Served, ProjectorError> {
+    let changed: Vec<AccountId> = money.changed().collect();
+    let scarce = scarce_among(connection, &changed).await?;
+    let mut served = Served::default();
+    if scarce.is_empty() || is_stating(connection).await? {
+        return Ok(served);
+    }
+    let scarce: Vec<AccountId> = scarce.into_iter().collect();
+    money.load_all_leases(connection, &scarce).await?;
+    let mut answered = Vec::new();
+    for parked in parked_at(connection, &scarce, serving.now).await? {
+        if let Some(envelope) = grant_parked(money, parked, serving) {
+            served
+                .messages
+                .push((parked.gateway, lease_message(money, parked, true)));
+            served.grants.push(envelope);
+            answered.push(parked);
+        }
+    }
+    unpark(connection, &answered).await?;
+    let over: Vec<AccountId> = scarce
+        .into_iter()
+        .filter(|id| {
+            let account = money.books.accounts.get(id);
+            account.is_none_or(|account| grant::is_plentiful(account.free(), account.limit))
+        })
+        .collect();
+    clear_scarce(connection, &over).await?;
+    served.messages.extend(plenty_messages(money, &over));
+    Ok(served)
+}
+
+/// Grants a parked ask, as far as it must be, if that is free now.
+fn grant_parked(money: &mut Money, parked: Parked, serving: Serving) -> Option<Envelope> {
+    let account = money
+        .books
+        .accounts
+        .get(&parked.account)
+        .filter(|account| !account.closed)?;
+    let key = (parked.account, parked.gateway);
+    let situation = Situation {
+        free: account.free(),
+        granted: money.books.lease(key).granted,
+        live_gateways: serving.live_gateways.max(1),
+    };
+    let Decision::Granted(total) = grant::decide(situation, parked.must, parked.must) else {
+        return None;
+    };
+    let event = Event::LeaseGranted(LeaseGranted {
+        gateway_id: parked.gateway,
+        account: spec_of(parked.account, account),
+        granted: total,
+    });
+    let organisation = Some(account.organisation_id);
+    let budget = EntityRef::from(parked.account.budget);
+    let envelope = decided(budget, organisation, None, serving.now, event);
+    money.apply(serving.entry, &envelope).ok()?;
+    Some(envelope)
+}
+
+fn lease_message(money: &Money, parked: Parked, scarce: bool) -> ControlMessage {
+    let granted = money.books.lease((parked.account, parked.gateway)).granted;
+    let lease = ControlLease {
+        account: parked.account,
+        granted,
+        scarce,
+        denial: None,
+    };
+    ControlMessage::Leases {
+        leases: vec![lease],
+    }
+}
+
+/// Tells every holder that it may keep idle parts again.
+fn plenty_messages(money: &Money, over: &[AccountId]) -> Vec<(GatewayId, ControlMessage)> {
+    let over: BTreeSet<AccountId> = over.iter().copied().collect();
+    let mut told: BTreeMap<GatewayId, Vec<ControlLease>> = BTreeMap::new();
+    for ((account, gateway), totals) in &money.books.leases {
+        if over.contains(account) {
+            told.entry(*gateway).or_default().push(ControlLease {
+                account: *account,
+                granted: totals.granted,
+                scarce: false,
+                denial: None,
+            });
+        }
+    }
+    told.into_iter()
+        .map(|(gateway, leases)| (gateway, ControlMessage::Leases { leases }))
+        .collect()
+}
+
+/// Whether hard money waits for gateways that have not stated their leases since Postgres went back.
+pub(crate) async fn is_stating(connection: &mut PgConnection) -> Result<bool, ProjectorError> {
+    Ok(sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM gateway, generation
+             WHERE gateway.state = 'open' AND gateway.stated_generation < generation.stating)",
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+pub(crate) async fn scarce_among(
+    connection: &mut PgConnection,
+    accounts: &[AccountId],
+) -> Result<BTreeSet<AccountId>, ProjectorError> {
+    if accounts.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let (budgets, starts) = names_of(accounts);
+    let rows: Vec<(Uuid, DateTime<Utc>)> = sqlx::query_as(
+        "SELECT s.budget_id, s.window_start FROM scarce_account s
+         JOIN unnest($1::uuid[], $2::timestamptz[]) AS wanted (budget_id, window_start)
+             ON s.budget_id = wanted.budget_id AND s.window_start = wanted.window_start",
+    )
+    .bind(budgets)
+    .bind(starts)
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(account_id).collect())
+}
+
+fn account_id((budget, start): (Uuid, DateTime<Utc>)) -> AccountId {
+    AccountId {
+        budget: BudgetId(budget),
+        window_start: Timestamp::from_datetime(start),
+    }
+}
+
+/// The asks parked at these accounts, oldest first; those that are too old are dropped.
+async fn parked_at(
+    connection: &mut PgConnection,
+    accounts: &[AccountId],
+    now: Timestamp,
+) -> Result<Vec<Parked>, ProjectorError> {
+    let (budgets, starts) = names_of(accounts);
+    sqlx::query(
+        "DELETE FROM parked_ask p USING unnest($1::uuid[], $2::timestamptz[])
+             AS wanted (budget_id, window_start)
+         WHERE p.budget_id = wanted.budget_id AND p.window_start = wanted.window_start
+             AND p.asked_at < $3 - make_interval(secs => $4)",
+    )
+    .bind(&budgets)
+    .bind(&starts)
+    .bind(now.to_datetime())
+    .bind(PARKED_SECONDS)
+    .execute(&mut *connection)
+    .await?;
+    let rows: Vec<(Uuid, DateTime<Utc>, Uuid, i64, i64)> = sqlx::query_as(
+        "SELECT p.budget_id, p.window_start, p.gateway_id, p.must, p.want FROM parked_ask p
+         JOIN unnest($1::uuid[], $2::timestamptz[]) AS wanted (budget_id, window_start)
+             ON p.budget_id = wanted.budget_id AND p.window_start = wanted.window_start
+         ORDER BY p.asked_at, p.gateway_id",
+    )
+    .bind(budgets)
+    .bind(starts)
+    .fetch_all(connection)
+    .await?;
+    let rows = rows
+        .into_iter()
+        .map(|(budget, start, gateway, must, want)| Parked {
+            account: account_id((budget, start)),
+            gateway: GatewayId(gateway),
+            must,
+            want,
+        });
+    Ok(rows.collect())
+}
+
+/// Parks an ask, or renews the one that is there without its losing its place, and marks the account scarce.
+pub(crate) async fn park(
+    connection: &mut PgConnection,
+    parked: Parked,
+    now: Timestamp,
+) -> Result<(), ProjectorError> {
+    sqlx::query(
+        "INSERT INTO parked_ask AS kept (budget_id, window_start, gateway_id, must, want, asked_at)
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (budget_id, window_start, gateway_id) DO UPDATE SET
+             must = EXCLUDED.must, want = EXCLUDED.want,
+             asked_at = CASE WHEN kept.asked_at < $6 - make_interval(secs => $7)
+                 THEN $6 ELSE kept.asked_at END",
+    )
+    .bind(parked.account.budget.0)
+    .bind(parked.account.window_start.to_datetime())
+    .bind(parked.gateway.0)
+    .bind(parked.must)
+    .bind(parked.want)
+    .bind(now.to_datetime())
+    .bind(PARKED_SECONDS)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "INSERT INTO scarce_account (budget_id, window_start, since) VALUES ($1, $2, $3)
+         ON CONFLICT (budget_id, window_start) DO NOTHING",
+    )
+    .bind(parked.account.budget.0)
+    .bind(parked.account.window_start.to_datetime())
+    .bind(now.to_datetime())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes out asks that were answered.
+pub(crate) async fn unpark(
+    connection: &mut PgConnection,
+    answered: &[Parked],
+) -> Result<(), ProjectorError> {
+    let keys: Vec<LeaseKey> = answered
+        .iter()
+        .map(|ask| (ask.account, ask.gateway))
+        .collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let accounts: Vec<AccountId> = keys.iter().map(|(account, _)| *account).collect();
+    let (budgets, starts) = names_of(&accounts);
+    let gateways: Vec<Uuid> = keys.iter().map(|(_, gateway)| gateway.0).collect();
+    sqlx::query(
+        "DELETE FROM parked_ask p USING unnest($1::uuid[], $2::timestamptz[], $3::uuid[])
+             AS answered (budget_id, window_start, gateway_id)
+         WHERE p.budget_id = answered.budget_id AND p.window_start = answered.window_start
+             AND p.gateway_id = answered.gateway_id",
+    )
+    .bind(budgets)
+    .bind(starts)
+    .bind(gateways)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn clear_scarce(
+    connection: &mut PgConnection,
+    over: &[AccountId],
+) -> Result<(), ProjectorError> {
+    if over.is_empty() {
+        return Ok(());
+    }
+    let (budgets, starts) = names_of(over);
+    sqlx::query(
+        "DELETE FROM scarce_account s USING unnest($1::uuid[], $2::timestamptz[])
+             AS past (budget_id, window_start)
+         WHERE s.budget_id = past.budget_id AND s.window_start = past.window_start",
+    )
+    .bind(budgets)
+    .bind(starts)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
