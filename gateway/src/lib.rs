@@ -4,6 +4,7 @@
 pub mod http;
 pub mod auth;
 pub mod dialect;
+pub mod journal;
 pub mod provider;
 pub mod error;
 pub mod telemetry;

@@ -5,3 +5,4 @@ pub mod address;
 pub mod client;
 pub mod connector;
 pub(crate) mod headers;
+pub mod targets;

@@ -1,4 +1,5 @@
-//! What the gateway tells about itself: metrics for Prometheus. Logs go through `tracing` where
+//! What the gateway tells about itself: metrics for Prometheus, spans for a collector. Logs go through `tracing` where
 //! something happens.
 
 pub mod metrics;
+

@@ -42,6 +42,9 @@ pub enum UpstreamFailure {
     Unreachable(#[source] Box<dyn Error + Send + Sync>),
     #[error("the provider's address is not allowed")]
     AddressRefused,
+    /// Nothing of the request left the gateway.
+    #[error("connecting to the provider took longer than {} ms", .0.as_millis())]
+    ConnectTimeout(Duration),
     #[error("the provider was silent for {} ms", .0.as_millis())]
     Timeout(Duration),
     #[error("the provider's answer broke off")]
@@ -57,7 +60,7 @@ impl UpstreamFailure {
         match self {
             Self::Unreachable(_) => Code::UpstreamUnreachable,
             Self::AddressRefused => Code::ProviderNotAllowed,
-            Self::Timeout(_) => Code::UpstreamTimeout,
+            Self::ConnectTimeout(_) | Self::Timeout(_) => Code::UpstreamTimeout,
             Self::Broken(_) | Self::TooLarge(_) => Code::UpstreamError,
         }
     }
@@ -230,7 +233,7 @@ fn classify(error: legacy::Error) -> UpstreamFailure {
     while let Some(current) = cause {
         match current.downcast_ref::<ConnectError>() {
             Some(ConnectError::PrivateAddress) => return UpstreamFailure::AddressRefused,
-            Some(ConnectError::Timeout(after)) => return UpstreamFailure::Timeout(*after),
+            Some(ConnectError::Timeout(after)) => return UpstreamFailure::ConnectTimeout(*after),
             Some(ConnectError::NoHost | ConnectError::Resolve(_) | ConnectError::Connect(_))
             | None => {}
         }

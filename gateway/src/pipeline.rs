@@ -1,0 +1,53 @@
+//! The life of a call, one step a line. Each step takes what the step before it made, so none can be left out, and a
+//! step that ends the call returns the error that the caller gets. Called by `http::router`.
+
+use http::Response;
+use tracing::Instrument as _;
+
+use crate::{
+    error::GatewayError, http::body::AnswerBody, response, state::Gateway,
+    telemetry::traces::step_span,
+};
+
+pub(crate) mod accounts;
+pub(crate) mod admit;
+pub(crate) mod authenticate;
+pub(crate) mod call;
+pub(crate) mod closer;
+pub(crate) mod decode;
+pub(crate) mod grant;
+pub mod live;
+pub mod open_call;
+pub(crate) mod record;
+pub(crate) mod reserve;
+pub(crate) mod start;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub(crate) use self::admit::Inbound;
+
+/// `POST /v1/chat/completions`.
+pub(crate) async fn complete_chat(
+    gateway: &Gateway,
+    inbound: Inbound,
+) -> Result<Response<AnswerBody>, GatewayError> {
+    let admitted = admit::admit(gateway, inbound)?;
+    let authenticated =
+        step_span("gateway.auth").in_scope(|| authenticate::call(gateway, admitted))?;
+    let decoded = decode::decode(gateway, authenticated)
+        .instrument(step_span("gateway.request.decode"))
+        .await?;
+    let granted = step_span("gateway.route.resolve").in_scope(|| grant::grant(gateway, decoded))?;
+    let reserved = reserve::reserve(gateway, granted)
+        .instrument(step_span("gateway.budget.enforce"))
+        .await?;
+    let started = start::start(gateway, reserved)
+        .instrument(step_span("gateway.publish.usage"))
+        .await?;
+    let called = call::call(gateway, started)
+        .instrument(step_span("gateway.provider.call"))
+        .await?;
+    response::answer(gateway, called)
+        .instrument(step_span("gateway.provider.stream"))
+        .await
+}

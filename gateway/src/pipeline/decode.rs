@@ -1,0 +1,63 @@
+//! What is asked for: the body, read whole and checked, as its dialect understands it.
+
+use http::{HeaderValue, request::Parts};
+use odock_events::clock::Timestamp;
+use tokio::sync::mpsc::OwnedPermit;
+
+use super::{
+    admit::Inbound,
+    authenticate::{Authenticated, Caller},
+    open_call::Unfinished,
+};
+use crate::{
+    dialect::openai_chat::request::ChatRequest,
+    error::{Code, GatewayError},
+    http::inbound,
+    state::Gateway,
+};
+
+/// What of a request stays the same to its end.
+pub(crate) struct Origin {
+    pub(crate) head: Parts,
+    pub(crate) request_id: HeaderValue,
+    pub(crate) id: uuid::Uuid,
+    pub(crate) received_at: Timestamp,
+    pub(crate) caller: Caller,
+    pub(crate) place: OwnedPermit<Unfinished>,
+}
+
+pub(crate) struct Decoded {
+    pub(crate) origin: Origin,
+    pub(crate) request: ChatRequest,
+}
+
+pub(crate) async fn decode(
+    gateway: &Gateway,
+    authenticated: Authenticated,
+) -> Result<Decoded, GatewayError> {
+    let Authenticated {
+        inbound,
+        place,
+        caller,
+    } = authenticated;
+    let Inbound {
+        head,
+        body,
+        request_id,
+        id,
+        received_at,
+    } = inbound;
+    inbound::check_media_type(&head.headers)?;
+    let body = inbound::read_body(body, gateway.settings.body).await?;
+    let request = ChatRequest::parse(body)
+        .map_err(|error| GatewayError::new(Code::InvalidRequestBody, error.to_string()))?;
+    let origin = Origin {
+        head,
+        request_id,
+        id,
+        received_at,
+        caller,
+        place,
+    };
+    Ok(Decoded { origin, request })
+}

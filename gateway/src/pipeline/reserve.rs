@@ -1,0 +1,158 @@
+//! What the call may cost at most, and that much of every hard budget on its path: of all of them or of none.
+
+use odock_events::{
+    ledger::purse::{Refusal, Want},
+    payload::{account::AccountSpec, budget::BudgetMode, usage::AccountUse},
+    pricing::upper_bound,
+    state::Model,
+    units::NanoUsd,
+};
+
+use super::grant::Granted;
+use crate::{
+    dialect::openai_chat::{
+        bound::{Allowances, InputBound},
+        request::ChatRequest,
+    },
+    error::{BudgetDenial, Code, DenialScope, GatewayError},
+    state::Gateway,
+    telemetry::metrics::BudgetDecision,
+};
+
+/// A call that every hard budget has room for.
+pub(crate) struct Reserved {
+    pub(crate) granted: Granted,
+    pub(crate) accounts: Vec<AccountUse>,
+    /// R; 0 when no hard budget is on the path.
+    pub(crate) reserved: NanoUsd,
+    /// The output limit that R was computed with, where the model sets one.
+    pub(crate) output_cap: Option<u64>,
+}
+
+pub(crate) async fn reserve(gateway: &Gateway, granted: Granted) -> Result<Reserved, GatewayError> {
+    let caller = &granted.origin.caller;
+    let path = gateway.accounts.on_path(
+        &caller.snapshot,
+        &caller.entry.key,
+        granted.origin.received_at,
+    );
+    if !path.iter().any(is_hard) {
+        let accounts = uses(path, NanoUsd::ZERO);
+        return Ok(Reserved {
+            granted,
+            accounts,
+            reserved: NanoUsd::ZERO,
+            output_cap: None,
+        });
+    }
+    let reserved = bound(&granted.request, &granted.model)?;
+    let wants: Vec<Want> = path
+        .iter()
+        .filter(|account| is_hard(account))
+        .map(|account| Want {
+            account: account.clone(),
+            amount: reserved.0,
+        })
+        .collect();
+    if let Err(refusal) = gateway.books.money.reserve(&wants).await {
+        return Err(refused(gateway, refusal, reserved));
+    }
+    gateway
+        .books
+        .metrics
+        .decided_budget(BudgetDecision::Reserved);
+    let output_cap = granted.model.body.config.max_output_tokens;
+    Ok(Reserved {
+        granted,
+        accounts: uses(path, reserved),
+        reserved,
+        output_cap,
+    })
+}
+
+/// R: the upper bound of what the call can cost, or why there is none.
+fn bound(request: &ChatRequest, model: &Model) -> Result<NanoUsd, GatewayError> {
+    let unbounded = |why: &str| {
+        let message = format!("a hard budget applies, and {why}");
+        GatewayError::new(Code::CostUnbounded, message)
+    };
+    let pricing = model.body.price.pricing.as_ref();
+    let pricing =
+        pricing.ok_or_else(|| unbounded("the model has no price: set `pricing` on the model"))?;
+    if let Some(why) = request.unbounded {
+        return Err(unbounded(why));
+    }
+    let config = &model.body.config;
+    let input = InputBound::of(
+        &request.input,
+        Allowances::default(),
+        config.max_image_tokens,
+    )
+    .map_err(|error| unbounded(&error.to_string()))?;
+    let caps = [request.max_output_tokens(), config.max_output_tokens];
+    let output = caps.into_iter().flatten().min().ok_or_else(|| {
+        unbounded(
+            "the output has no limit: send `max_tokens`, or set `max_output_tokens` on the model",
+        )
+    })?;
+    let output = output.saturating_mul(u64::from(request.choices));
+    upper_bound(pricing, input.tokens_upper, output)
+        .ok_or_else(|| unbounded("the most it can cost does not fit into 64 bits of nano-dollars"))
+}
+
+fn is_hard(account: &AccountSpec) -> bool {
+    match account.mode {
+        BudgetMode::Hard => true,
+        BudgetMode::Soft => false,
+    }
+}
+
+fn uses(path: Vec<AccountSpec>, reserved: NanoUsd) -> Vec<AccountUse> {
+    let of = |account: AccountSpec| {
+        let reserved = if is_hard(&account) { reserved.0 } else { 0 };
+        AccountUse { account, reserved }
+    };
+    path.into_iter().map(of).collect()
+}
+
+fn refused(gateway: &Gateway, refusal: Refusal, reserved: NanoUsd) -> GatewayError {
+    let metrics = &gateway.books.metrics;
+    match refusal {
+        Refusal::Denied { account, denial } => {
+            metrics.decided_budget(BudgetDecision::Denied);
+            let message = format!(
+                "the budget {} of this {} has too little left: this call can cost up to {reserved} USD",
+                account.id.budget,
+                account.owner.kind(),
+            );
+            GatewayError::denied(
+                message,
+                BudgetDenial {
+                    scope: DenialScope {
+                        kind: account.owner.kind(),
+                        id: account.owner.id_text(),
+                    },
+                    budget_id: account.id.budget,
+                    limit_nanos: NanoUsd(denial.limit),
+                    held_nanos: NanoUsd(denial.held),
+                    settled_nanos: NanoUsd(denial.settled),
+                    resets_at: account.window_end,
+                    silent_gateways: denial.silent.iter().map(ToString::to_string).collect(),
+                },
+            )
+        }
+        Refusal::Unanswered { account } => {
+            metrics.decided_budget(BudgetDecision::Unavailable);
+            let message = format!("there was no answer on the budget {}", account.id.budget);
+            GatewayError::new(Code::BudgetUnavailable, message).with_retry_after(1)
+        }
+        Refusal::Crowded => {
+            metrics.decided_budget(BudgetDecision::Unavailable);
+            GatewayError::new(
+                Code::BudgetUnavailable,
+                "too many calls wait for their budgets",
+            )
+            .with_retry_after(1)
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The last look and the first record: the key is still valid, the provider's secret is at hand, and `started` is in the
+//! journal. From here on the call has a usage record, whatever happens.
+
+use std::collections::BTreeMap;
+
+use http::HeaderValue;
+use odock_events::{
+    envelope::{Actor, Meta},
+    ids::{AttemptId, UsageId},
+    payload::usage::{Attempt, AttemptOutcome, TokenDetails, UsageFinished, UsageStatus},
+    pricing::{CostBreakdown, TokenUsage},
+};
+
+use super::{
+    authenticate,
+    decode::Origin,
+    grant::{Granted, Target},
+    open_call::OpenCall,
+    record::{CallRecord, Ending, Produced, reservations},
+    reserve::Reserved,
+};
+use crate::{
+    dialect::openai_chat::request::ChatRequest,
+    error::{Code, GatewayError},
+    journal::Started,
+    state::Gateway,
+    telemetry::{metrics::Route, traces},
+};
+
+/// A call that is in the journal and has not reached for its upstream yet.
+pub(crate) struct StartedCall {
+    pub(crate) open: OpenCall,
+    pub(crate) usage_id: UsageId,
+    pub(crate) attempt_id: AttemptId,
+    pub(crate) request: ChatRequest,
+    pub(crate) head: http::request::Parts,
+    pub(crate) model: std::sync::Arc<odock_events::state::Model>,
+    pub(crate) target: Target,
+    pub(crate) authorization: HeaderValue,
+    pub(crate) output_cap: Option<u64>,
+    pub(crate) key_id: odock_events::ids::KeyId,
+}
+
+pub(crate) async fn start(
+    gateway: &Gateway,
+    reserved: Reserved,
+) -> Result<StartedCall, GatewayError> {
+    let record = draft(gateway, &reserved);
+    let uses = reservations(&record.started.usage);
+    // Nothing waits between the reservation and the record, so a caller who goes away cannot leave money reserved.
+    match write_started(gateway, &reserved, &record) {
+        Ok((authorization, number)) => {
+            let started = into_started(gateway, reserved, record, authorization);
+            if gateway.settings.journal_strict {
+                return wait_for_disk(gateway, started, number).await;
+            }
+            Ok(started)
+        }
+        Err(error) => {
+            gateway.books.money.release(&uses);
+            Err(error)
+        }
+    }
+}
+
+/// `strict`: nothing reaches an upstream that a power loss could make us forget.
+async fn wait_for_disk(
+    gateway: &Gateway,
+    started: StartedCall,
+    number: u64,
+) -> Result<StartedCall, GatewayError> {
+    match gateway.books.journal.synced(number).await {
+        Ok(()) => Ok(started),
+        Err(error) => {
+            started.open.finish(Ending {
+                status: UsageStatus::UpstreamError,
+                outcome: AttemptOutcome::Unreachable,
+                upstream_status: None,
+                http_status: Code::JournalUnavailable.status_number(),
+                produced: Produced::Nothing,
+                provider_request_id: None,
+            });
+            Err(GatewayError::from(Code::JournalUnavailable).with_cause(error))
+        }
+    }
+}
+
+fn write_started(
+    gateway: &Gateway,
+    reserved: &Reserved,
+    record: &CallRecord,
+) -> Result<(HeaderValue, u64), GatewayError> {
+    let Granted { origin, target, .. } = &reserved.granted;
+    authenticate::check_again(gateway, &origin.caller, origin.received_at)?;
+    let authorization = gateway.vault.authorization(&target.provider_key)?;
+    let number = gateway
+        .books
+        .journal
+        .started(&record.started)
+        .map_err(|error| {
+            GatewayError::from(Code::JournalUnavailable)
+                .with_retry_after(1)
+                .with_cause(error)
+        })?;
+    Ok((authorization, number))
+}
+
+fn into_started(
+    gateway: &Gateway,
+    reserved: Reserved,
+    record: CallRecord,
+    authorization: HeaderValue,
+) -> StartedCall {
+    let Reserved {
+        granted,
+        output_cap,
+        ..
+    } = reserved;
+    let Granted {
+        origin,
+        request,
+        model,
+        target,
+    } = granted;
+    let Origin {
+        head,
+        id,
+        caller,
+        place,
+        ..
+    } = origin;
+    let books = std::sync::Arc::clone(&gateway.books);
+    StartedCall {
+        open: OpenCall::new(record, books, place),
+        usage_id: UsageId(id),
+        attempt_id: AttemptId(id),
+        request,
+        head,
+        model,
+        target,
+        authorization,
+        output_cap,
+        key_id: caller.entry.key.id,
+    }
+}
+
+/// What the call becomes if the gateway dies with it: interrupted, and under a hard budget all of R.
+fn draft(gateway: &Gateway, reserved: &Reserved) -> CallRecord {
+    let Granted {
+        origin,
+        request,
+        model,
+        target,
+    } = &reserved.granted;
+    let key = &origin.caller.entry.key;
+    let now = gateway.books.clock.now();
+    let usage_id = UsageId(origin.id);
+    let provider = target.provider.body.kind.name();
+    let attempt = Attempt {
+        id: AttemptId(origin.id),
+        model: model.body.name.clone(),
+        provider: provider.to_owned(),
+        reserved: reserved.reserved,
+        outcome: AttemptOutcome::Interrupted,
+        status: None,
+        cost_nanos: reserved.reserved,
+    };
+    let traceparent = traces::parent_of(&origin.head.headers);
+    let usage = UsageFinished {
+        usage_id,
+        request_id: origin.request_id.to_str().unwrap_or_default().to_owned(),
+        gateway_id: gateway.gateway_id,
+        key_id: key.id,
+        user_id: key.body.user_id,
+        model_id: model.id,
+        model: model.body.name.clone(),
+        slug: model.body.slug.clone(),
+        provider_id: target.provider.id,
+        provider: provider.to_owned(),
+        route: Route::ChatCompletions.path().to_owned(),
+        stream: request.stream,
+        status: UsageStatus::Interrupted,
+        http_status: 0,
+        tokens: TokenUsage::default(),
+        details: TokenDetails::default(),
+        units: None,
+        tags: BTreeMap::new(),
+        end_user: None,
+        cost: reserved.reserved,
+        breakdown: CostBreakdown::default(),
+        accounts: reserved.accounts.clone(),
+        attempts: vec![attempt],
+        provider_request_id: None,
+        trace_id: traceparent.map(|parent| traces::trace_id(parent).to_owned()),
+        started_at: origin.received_at,
+        first_byte_at: None,
+        finished_at: now,
+        latency_ms: 0,
+    };
+    let meta = Meta {
+        organisation_id: Some(key.organisation_id),
+        team_id: key.body.team_id,
+        actor: Actor::Key { id: key.id },
+        traceparent: traceparent.map(str::to_owned),
+        config_version: Some(origin.caller.snapshot.version),
+        price_version: Some(model.body.price.version),
+        estimated: true,
+        ..Meta::new(usage_id.into(), 0, now)
+    };
+    CallRecord {
+        started: Started { meta, usage },
+        pricing: model.body.price.pricing,
+        estimated_input: request.input.estimated_tokens(),
+        first_byte_at: None,
+        so_far: Produced::Counted { output: 0 },
+    }
+}

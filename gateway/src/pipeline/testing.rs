@@ -1,0 +1,163 @@
+//! What the pipeline's tests share: a call under way, and books to write it into.
+
+use std::sync::Arc;
+
+use odock_events::{
+    clock::{SystemClock, Timestamp},
+    codec,
+    envelope::Meta,
+    ids::{AttemptId, BudgetId, GatewayId, KeyId, ModelId, OrganisationId, ProviderId, UsageId},
+    kind::Event,
+    payload::{
+        account::{AccountId, AccountSpec, Unit},
+        budget::{BudgetMode, BudgetOwner},
+        usage::{AccountUse, Attempt, AttemptOutcome, TokenDetails, UsageFinished, UsageStatus},
+    },
+    pricing::{CostBreakdown, Pricing, TokenUsage},
+    units::NanoUsd,
+};
+
+use tokio::sync::mpsc;
+
+use super::{
+    open_call::{Books, OpenCall, Unfinished},
+    record::{CallRecord, Produced},
+};
+use crate::{
+    budget::Money,
+    journal::{Journal, JournalOptions, Started},
+    telemetry::metrics::Metrics,
+};
+
+/// 1,000 nanos a token in, 2,000 out.
+pub(crate) const PRICING: Pricing = Pricing {
+    per_request_nanos: 0,
+    input_per_million_nanos: 1_000_000_000,
+    output_per_million_nanos: 2_000_000_000,
+    cached_input_per_million_nanos: None,
+    cache_write_per_million_nanos: None,
+    reasoning_per_million_nanos: None,
+};
+
+/// Started at second 1, with one hard account.
+pub(crate) fn call_record(pricing: Option<Pricing>, reserved: i64) -> CallRecord {
+    let usage_id = UsageId::generate();
+    let organisation_id = OrganisationId::generate();
+    let account = AccountSpec {
+        id: AccountId {
+            budget: BudgetId::generate(),
+            window_start: Timestamp(0),
+        },
+        organisation_id,
+        owner: BudgetOwner::Organisation {
+            id: organisation_id,
+        },
+        unit: Unit::Nanos,
+        mode: BudgetMode::Hard,
+        limit: NanoUsd(1_000_000),
+        window_end: None,
+    };
+    let started_at = Timestamp(1_000_000);
+    let usage = UsageFinished {
+        usage_id,
+        request_id: "r".to_owned(),
+        gateway_id: GatewayId::generate(),
+        key_id: KeyId::generate(),
+        user_id: None,
+        model_id: ModelId::generate(),
+        model: "fast".to_owned(),
+        slug: "demo-fast".to_owned(),
+        provider_id: ProviderId::generate(),
+        provider: "custom".to_owned(),
+        route: "/v1/chat/completions".to_owned(),
+        stream: false,
+        status: UsageStatus::Interrupted,
+        http_status: 0,
+        tokens: TokenUsage::default(),
+        details: TokenDetails::default(),
+        units: None,
+        tags: std::collections::BTreeMap::new(),
+        end_user: None,
+        cost: NanoUsd(reserved),
+        breakdown: CostBreakdown::default(),
+        accounts: vec![AccountUse { account, reserved }],
+        attempts: vec![Attempt {
+            id: AttemptId(usage_id.0),
+            model: "fast".to_owned(),
+            provider: "custom".to_owned(),
+            reserved: NanoUsd(reserved),
+            outcome: AttemptOutcome::Interrupted,
+            status: None,
+            cost_nanos: NanoUsd(reserved),
+        }],
+        provider_request_id: None,
+        trace_id: None,
+        started_at,
+        first_byte_at: None,
+        finished_at: started_at,
+        latency_ms: 0,
+    };
+    let meta = Meta::new(usage_id.into(), 0, started_at);
+    CallRecord {
+        started: Started { meta, usage },
+        pricing,
+        estimated_input: 2,
+        first_byte_at: None,
+        so_far: Produced::Counted { output: 0 },
+    }
+}
+
+/// Books in a directory of their own, and what is written into them.
+pub(crate) struct TestBooks {
+    pub(crate) books: Arc<Books>,
+    pub(crate) closer: mpsc::Sender<Unfinished>,
+    pub(crate) queue: mpsc::Receiver<Unfinished>,
+    _directory: tempfile::TempDir,
+}
+
+impl TestBooks {
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(JournalOptions::new(directory.path().to_owned())).unwrap();
+        let (closer, queue) = mpsc::channel(8);
+        let books = Arc::new(Books {
+            journal,
+            money: Arc::new(Money),
+            metrics: Arc::new(Metrics::new().unwrap()),
+            clock: Arc::new(SystemClock),
+        });
+        Self {
+            books,
+            closer,
+            queue,
+            _directory: directory,
+        }
+    }
+
+    /// A call whose `started` is in the journal.
+    pub(crate) fn open(&self, record: CallRecord) -> OpenCall {
+        self.books.journal.started(&record.started).unwrap();
+        let place = self.closer.clone().try_reserve_owned().unwrap();
+        OpenCall::new(record, Arc::clone(&self.books), place)
+    }
+
+    /// The usage records in the journal, once the last of them is on disk.
+    pub(crate) async fn finished(&self) -> Vec<(Meta, UsageFinished)> {
+        let last = self.books.journal.next_seq() - 1;
+        let mut progressed = self.books.journal.progressed();
+        progressed
+            .wait_for(|progressed| progressed.synced_seq >= last)
+            .await
+            .unwrap();
+        let mut reader = self.books.journal.reader();
+        let events = reader.read(1, last, 1_000).unwrap();
+        let decoded = events
+            .iter()
+            .map(|event| codec::decode(&event.bytes).unwrap());
+        let finished = decoded.filter_map(|envelope| match envelope.event {
+            Event::UsageFinished(usage) => Some((envelope.meta, usage)),
+            _ => None,
+        });
+        finished.collect()
+    }
+}

@@ -1,0 +1,41 @@
+//! Everything that a request may need, made once by `startup` and shared by all of them.
+
+use std::sync::Arc;
+
+use odock_events::ids::GatewayId;
+use tokio::sync::mpsc;
+
+use crate::{
+    http::{health::Dependencies, inbound::BodyLimits},
+    pipeline::{
+        accounts::Accounts,
+        live::LiveStreams,
+        open_call::{Books, Unfinished},
+    },
+    provider::{client::UpstreamClient, targets::Targets},
+    shutdown::Shutdown,
+    snapshot::{SnapshotCell, vault::Vault},
+};
+
+pub struct Gateway {
+    pub(crate) gateway_id: GatewayId,
+    pub(crate) settings: RequestSettings,
+    pub(crate) snapshot: Arc<SnapshotCell>,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) books: Arc<Books>,
+    pub(crate) accounts: Accounts,
+    pub(crate) client: UpstreamClient,
+    pub(crate) targets: Targets,
+    pub(crate) live: Arc<LiveStreams>,
+    pub(crate) closer: mpsc::Sender<Unfinished>,
+    pub(crate) dependencies: Dependencies,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// What of the configuration a request asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestSettings {
+    pub(crate) body: BodyLimits,
+    pub(crate) journal_strict: bool,
+    pub(crate) prometheus: bool,
+}
