@@ -5,6 +5,7 @@ use async_trait::async_trait;
 
 use crate::ids::{GatewayId, OrganisationId};
 
+mod connection;
 pub mod generation;
 pub mod keys;
 pub mod memory;

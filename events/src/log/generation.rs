@@ -1,11 +1,11 @@
 //! Raising a generation: new keys are seeded from Postgres, and only then opened. There is no other recovery.
 
-use redis::pipe;
+use redis::{Script, pipe};
 
 use super::{
     LogError, boundary_field,
     keys::{Keys, Plane},
-    redis::RedisLog,
+    redis::{RedisLog, Reply},
 };
 use crate::ids::{GatewayId, OrganisationId};
 
@@ -28,18 +28,34 @@ pub struct GenerationSeed {
 const OLD_KEYS_LIVE: i64 = 24 * 60 * 60;
 
 impl RedisLog {
-    /// Seeds the keys of a new generation, opens it, and lets the old one's keys expire. Repeating it is harmless.
+    /// Seeds the keys of a new generation, opens it, and lets the old one's keys expire. Repeating it is harmless:
+    /// what is open already is left alone.
     pub async fn raise_generation(&self, seed: &GenerationSeed) -> Result<(), LogError> {
         let old = self.generation(Plane::Management).await?;
-        self.seed(seed).await?;
-        self.open(seed.generation).await?;
+        // The management plane last: an admin that gets through finds everything else open.
+        let mut closed = Vec::new();
+        for plane in [Plane::Config, Plane::Usage, Plane::Management] {
+            if self.generation(plane).await? != Some(seed.generation) {
+                closed.push(plane);
+            }
+        }
+        for plane in &closed {
+            match plane {
+                Plane::Config => self.seed_config(seed).await?,
+                Plane::Usage => self.seed_usage(seed).await?,
+                Plane::Management => self.seed_management(seed).await?,
+            }
+        }
+        for plane in closed {
+            self.open(plane, seed.generation).await?;
+        }
         if let Some(old) = old.filter(|old| *old != seed.generation) {
             self.expire(old, seed).await?;
         }
         Ok(())
     }
 
-    async fn seed(&self, seed: &GenerationSeed) -> Result<(), LogError> {
+    async fn seed_management(&self, seed: &GenerationSeed) -> Result<(), LogError> {
         let keys = Keys::new(seed.generation);
         let mut versions: Vec<(String, u64)> = seed
             .versions
@@ -53,8 +69,7 @@ impl RedisLog {
             commands.hset_multiple(keys.versions(), chunk).ignore();
         }
         let () = commands.query_async(&mut self.connection.clone()).await?;
-        self.seed_usage(seed).await?;
-        self.seed_config(seed).await
+        Ok(())
     }
 
     async fn seed_usage(&self, seed: &GenerationSeed) -> Result<(), LogError> {
@@ -98,17 +113,19 @@ impl RedisLog {
         Ok(())
     }
 
-    /// The management plane last: an admin that gets through finds everything else open.
-    async fn open(&self, generation: u64) -> Result<(), LogError> {
-        use redis::AsyncCommands as _;
-        for plane in [Plane::Config, Plane::Usage, Plane::Management] {
-            let () = self
-                .connection
-                .clone()
-                .set(plane.generation_key(), generation)
-                .await?;
+    async fn open(&self, plane: Plane, generation: u64) -> Result<(), LogError> {
+        let reply: Vec<String> = Script::new(include_str!("open_generation.lua"))
+            .key(plane.generation_key())
+            .arg(generation)
+            .invoke_async(&mut self.connection.clone())
+            .await?;
+        match Reply::of(&reply)? {
+            ("OK", _) => Ok(()),
+            _ => Err(LogError::Answer(format!(
+                "a higher generation is open: {}",
+                reply.join(" ")
+            ))),
         }
-        Ok(())
     }
 
     async fn expire(&self, old: u64, seed: &GenerationSeed) -> Result<(), LogError> {
@@ -121,14 +138,14 @@ impl RedisLog {
             keys.config(),
             keys.gateways(),
         ];
-        names.extend(seed.owners.iter().map(|(gateway, ..)| keys.usage(*gateway)));
+        let mut gateways = self.usage_owners(old).await?;
+        gateways.extend(seed.owners.iter().map(|(gateway, ..)| *gateway));
+        names.extend(gateways.into_iter().map(|gateway| keys.usage(gateway)));
+        let mut commands = pipe();
         for name in names {
-            let () = pipe()
-                .expire(name, OLD_KEYS_LIVE)
-                .ignore()
-                .query_async(&mut self.connection.clone())
-                .await?;
+            commands.expire(name, OLD_KEYS_LIVE).ignore();
         }
+        let () = commands.query_async(&mut self.connection.clone()).await?;
         Ok(())
     }
 }

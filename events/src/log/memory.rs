@@ -71,6 +71,13 @@ impl MemoryLog {
         }
     }
 
+    /// Drops entries up to a seq; the top stays, as in Redis, whose last id outlives its entries.
+    pub fn trim_usage(&self, gateway: GatewayId, up_to_seq: u64) {
+        if let Some(stream) = self.lock().usage.get_mut(&gateway) {
+            stream.entries.retain(|entry| entry.last > up_to_seq);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

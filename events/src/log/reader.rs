@@ -3,14 +3,14 @@
 use std::{fmt, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, Client, FromRedisValue,
+    AsyncConnectionConfig, FromRedisValue,
     aio::MultiplexedConnection,
     streams::{StreamId as Entry, StreamReadOptions, StreamReadReply},
 };
 use serde::de::DeserializeOwned;
 
 use super::{
-    ConfigEntry, LogError, ManagementEntry, UsageEntry,
+    ConfigEntry, LogError, ManagementEntry, UsageEntry, connection,
     keys::{self, Keys},
     messages::{AskMessage, Beat, ControlMessage},
 };
@@ -39,7 +39,8 @@ impl fmt::Display for StreamId {
     }
 }
 
-/// One reader with its own connection. After an error make a new one and go on from the last id.
+/// One reader with its own connection. After an error make a new one and go on from the last id. A read that is
+/// dropped half-way leaves its block running: the next one may wait for it, and nothing is skipped.
 pub struct StreamReader {
     connection: MultiplexedConnection,
 }
@@ -49,8 +50,7 @@ impl StreamReader {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(Duration::from_millis(500)))
             .set_response_timeout(Some(LONGEST_BLOCK + MARGIN));
-        let client = Client::open(url)?;
-        let connection = client
+        let connection = connection::client(url)?
             .get_multiplexed_async_connection_with_config(&config)
             .await?;
         Ok(Self { connection })

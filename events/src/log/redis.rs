@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::{
-    AsyncCommands as _, Client, ErrorKind, RedisError, Script, Value,
-    aio::{ConnectionManager, ConnectionManagerConfig},
+    AsyncCommands as _, ErrorKind, RedisError, Script, Value,
     streams::{StreamMaxlen, StreamRangeReply},
 };
 use serde::Serialize;
@@ -14,6 +13,7 @@ use serde::Serialize;
 use super::{
     EventLog, LogError, ManagementAppend, ManagementAppended, ManagementEntry, UsageAppend,
     UsageAppended, UsageEntry, boundary_field,
+    connection::Connection,
     keys::{self, Keys, Plane},
     messages::{AskMessage, Beat, ControlMessage, GatewayPresence},
     reader::{bytes_field, number_field, seq_of},
@@ -23,7 +23,7 @@ use crate::ids::GatewayId;
 /// A client of the log. Cloned handles share one connection, which comes back by itself.
 #[derive(Clone)]
 pub struct RedisLog {
-    pub(super) connection: ConnectionManager,
+    pub(super) connection: Connection,
     management_append: Script,
     usage_append: Script,
 }
@@ -54,15 +54,8 @@ impl RedisLog {
         reason = "the connection is made lazily, inside a runtime"
     )]
     pub async fn connect_with(url: &str, deadline: Duration) -> Result<Self, LogError> {
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(deadline))
-            .set_response_timeout(Some(deadline))
-            .set_number_of_retries(1)
-            .set_min_delay(Duration::from_millis(10))
-            .set_max_delay(Duration::from_millis(200));
-        let connection = ConnectionManager::new_lazy_with_config(Client::open(url)?, config)?;
         Ok(Self {
-            connection,
+            connection: Connection::new(url, deadline)?,
             management_append: Script::new(include_str!("mgmt_append.lua")),
             usage_append: Script::new(include_str!("usage_append.lua")),
         })
@@ -429,10 +422,10 @@ impl EventLog for RedisLog {
 }
 
 /// A script's answer: a word and what belongs to it.
-struct Reply;
+pub(super) struct Reply;
 
 impl Reply {
-    fn of(reply: &[String]) -> Result<(&str, &str), LogError> {
+    pub(super) fn of(reply: &[String]) -> Result<(&str, &str), LogError> {
         match reply {
             [word] => Ok((word, "")),
             [word, rest] => Ok((word, rest)),
@@ -441,7 +434,7 @@ impl Reply {
     }
 }
 
-fn number(text: &str) -> Result<u64, LogError> {
+pub(super) fn number(text: &str) -> Result<u64, LogError> {
     text.parse().map_err(|_| LogError::Answer(text.to_owned()))
 }
 
