@@ -126,11 +126,8 @@ impl Stack {
             "amount_nanos": 9_000_000_000_000_000_i64,
         });
         self.post("budgets", budget).await?;
-        self.key = key
-            .get("secret")
-            .and_then(Value::as_str)
-            .context("no secret")?
-            .to_owned();
+        let secret = key.get("secret").and_then(Value::as_str).context("no secret")?;
+        secret.clone_into(&mut self.key);
         Ok(())
     }
 }
