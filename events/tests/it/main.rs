@@ -1,0 +1,5 @@
+//! Tests of the crate from outside: goldens and the page of events, the log in a seeded simulation, and the log on
+//! real Redis servers.
+
+mod document;
+mod goldens;
