@@ -23,6 +23,8 @@ pub(crate) mod reserve;
 pub(crate) mod start;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::admit::Inbound;
 

@@ -18,7 +18,7 @@ use crate::{
 };
 
 pub struct Gateway {
-    pub(crate) gateway_id: GatewayId,
+    pub(crate) id: GatewayId,
     pub(crate) settings: RequestSettings,
     pub(crate) snapshot: Arc<SnapshotCell>,
     pub(crate) vault: Arc<Vault>,

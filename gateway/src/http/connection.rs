@@ -102,6 +102,7 @@ impl OpenConnections {
         })
     }
 
+    #[cfg(test)]
     pub(crate) fn total(&self) -> usize {
         self.counts
             .lock()

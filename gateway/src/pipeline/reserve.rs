@@ -3,7 +3,7 @@
 use odock_events::{
     ledger::purse::{Refusal, Want},
     payload::{account::AccountSpec, budget::BudgetMode, usage::AccountUse},
-    pricing::upper_bound,
+    pricing,
     state::Model,
     units::NanoUsd,
 };
@@ -24,7 +24,7 @@ pub(crate) struct Reserved {
     pub(crate) granted: Granted,
     pub(crate) accounts: Vec<AccountUse>,
     /// R; 0 when no hard budget is on the path.
-    pub(crate) reserved: NanoUsd,
+    pub(crate) upper_bound: NanoUsd,
     /// The output limit that R was computed with, where the model sets one.
     pub(crate) output_cap: Option<u64>,
 }
@@ -41,21 +41,21 @@ pub(crate) async fn reserve(gateway: &Gateway, granted: Granted) -> Result<Reser
         return Ok(Reserved {
             granted,
             accounts,
-            reserved: NanoUsd::ZERO,
+            upper_bound: NanoUsd::ZERO,
             output_cap: None,
         });
     }
-    let reserved = bound(&granted.request, &granted.model)?;
+    let upper_bound = bound(&granted.request, &granted.model)?;
     let wants: Vec<Want> = path
         .iter()
         .filter(|account| is_hard(account))
         .map(|account| Want {
             account: account.clone(),
-            amount: reserved.0,
+            amount: upper_bound.0,
         })
         .collect();
     if let Err(refusal) = gateway.books.money.reserve(&wants).await {
-        return Err(refused(gateway, refusal, reserved));
+        return Err(refused(gateway, refusal, upper_bound));
     }
     gateway
         .books
@@ -64,8 +64,8 @@ pub(crate) async fn reserve(gateway: &Gateway, granted: Granted) -> Result<Reser
     let output_cap = granted.model.body.config.max_output_tokens;
     Ok(Reserved {
         granted,
-        accounts: uses(path, reserved),
-        reserved,
+        accounts: uses(path, upper_bound),
+        upper_bound,
         output_cap,
     })
 }
@@ -76,9 +76,9 @@ fn bound(request: &ChatRequest, model: &Model) -> Result<NanoUsd, GatewayError> 
         let message = format!("a hard budget applies, and {why}");
         GatewayError::new(Code::CostUnbounded, message)
     };
-    let pricing = model.body.price.pricing.as_ref();
-    let pricing =
-        pricing.ok_or_else(|| unbounded("the model has no price: set `pricing` on the model"))?;
+    let prices = model.body.price.pricing.as_ref();
+    let prices =
+        prices.ok_or_else(|| unbounded("the model has no price: set `pricing` on the model"))?;
     if let Some(why) = request.unbounded {
         return Err(unbounded(why));
     }
@@ -96,7 +96,7 @@ fn bound(request: &ChatRequest, model: &Model) -> Result<NanoUsd, GatewayError> 
         )
     })?;
     let output = output.saturating_mul(u64::from(request.choices));
-    upper_bound(pricing, input.tokens_upper, output)
+    pricing::upper_bound(prices, input.tokens_upper, output)
         .ok_or_else(|| unbounded("the most it can cost does not fit into 64 bits of nano-dollars"))
 }
 

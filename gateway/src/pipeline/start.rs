@@ -160,16 +160,16 @@ fn draft(gateway: &Gateway, reserved: &Reserved) -> CallRecord {
         id: AttemptId(origin.id),
         model: model.body.name.clone(),
         provider: provider.to_owned(),
-        reserved: reserved.reserved,
+        reserved: reserved.upper_bound,
         outcome: AttemptOutcome::Interrupted,
         status: None,
-        cost_nanos: reserved.reserved,
+        cost_nanos: reserved.upper_bound,
     };
     let traceparent = traces::parent_of(&origin.head.headers);
     let usage = UsageFinished {
         usage_id,
         request_id: origin.request_id.to_str().unwrap_or_default().to_owned(),
-        gateway_id: gateway.gateway_id,
+        gateway_id: gateway.id,
         key_id: key.id,
         user_id: key.body.user_id,
         model_id: model.id,
@@ -186,7 +186,7 @@ fn draft(gateway: &Gateway, reserved: &Reserved) -> CallRecord {
         units: None,
         tags: BTreeMap::new(),
         end_user: None,
-        cost: reserved.reserved,
+        cost: reserved.upper_bound,
         breakdown: CostBreakdown::default(),
         accounts: reserved.accounts.clone(),
         attempts: vec![attempt],

@@ -14,6 +14,7 @@ use crate::{
 };
 
 type Piece = Result<Frame<Bytes>, std::io::Error>;
+type Pieces = Pin<Box<dyn stream::Stream<Item = Piece> + Send>>;
 
 const IDLE: std::time::Duration = std::time::Duration::from_millis(100);
 
@@ -26,6 +27,10 @@ fn chunk(text: &str) -> String {
 const USAGE: &str = "data: {\"id\":\"c1\",\"choices\":[],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":2,\"total_tokens\":7}}\n\n";
 const DONE: &str = "data: [DONE]\n\n";
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the item of a stream that may break"
+)]
 fn piece(text: impl Into<Bytes>) -> Piece {
     Ok(Frame::data(text.into()))
 }
@@ -114,11 +119,7 @@ async fn a_stream_that_breaks_or_falls_silent_ends_with_an_error_frame() {
     let broken = Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
     let silent =
         || futures_util::StreamExt::chain(stream::iter([piece(chunk("a"))]), stream::pending());
-    let cases: Vec<(
-        std::pin::Pin<Box<dyn stream::Stream<Item = Piece> + Send>>,
-        _,
-        _,
-    )> = vec![
+    let cases: Vec<(Pieces, _, _)> = vec![
         (
             Box::pin(stream::iter([piece(chunk("a")), broken])),
             "upstream_error",
