@@ -1,16 +1,18 @@
 //! Generations: whether Redis and Postgres still belong together, and the one way to bring them together again when
 //! they do not. Looked at when a term begins and with every beat.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use odock_events::{
     clock::Clock,
+    ids::GatewayId,
     log::{
         keys::Plane,
         redis::{RedisIdentity, RedisLog},
     },
 };
 use sqlx::{ConnectOptions as _, PgConnection};
+use uuid::Uuid;
 
 use crate::{
     checkpoint,
@@ -46,11 +48,13 @@ impl Suspicion {
 }
 
 /// What a term stands on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Established {
     pub(crate) generation: u64,
     /// The log's head at that moment.
     pub(crate) position: i64,
+    /// When it was raised just now: the gateways that are open.
+    pub(crate) raised_over: Option<BTreeSet<GatewayId>>,
 }
 
 /// The row of table `generation`.
@@ -95,10 +99,12 @@ pub(crate) async fn establish(
         Some(suspicion) => Some(suspicion),
         None => suspect(&mut database, log, &known, &identity).await?,
     };
+    let mut raised_over = None;
     let generation = match suspicion {
         None => known.generation,
         Some(suspicion) => {
             tracing::warn!(reason = %suspicion.what, "the streams begin a new generation");
+            raised_over = Some(open_gateways(&mut database).await?);
             raise::raise(&mut database, clock, log, &known, &identity, &suspicion).await?
         }
     };
@@ -114,6 +120,7 @@ pub(crate) async fn establish(
     Ok(Established {
         generation,
         position,
+        raised_over,
     })
 }
 
@@ -153,6 +160,13 @@ pub(crate) async fn keep_checkpoint(term: Term) -> Result<(), ProjectorError> {
             left = position;
         }
     }
+}
+
+async fn open_gateways(database: &mut PgConnection) -> Result<BTreeSet<GatewayId>, ProjectorError> {
+    let ids: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM gateway WHERE state = 'open'")
+        .fetch_all(database)
+        .await?;
+    Ok(ids.into_iter().map(GatewayId).collect())
 }
 
 async fn load(database: &mut PgConnection) -> Result<Known, ProjectorError> {

@@ -3,10 +3,10 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use odock_events::log::messages::Beat;
+use odock_events::log::messages::{Beat, ControlMessage};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::{error::ProjectorError, generation, term::Term};
+use crate::{error::ProjectorError, generation, tasks::parked, term::Term};
 
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -20,6 +20,10 @@ pub(crate) async fn run(term: Term) -> Result<(), ProjectorError> {
             _ = ticks.tick() => {}
         }
         generation::confirm(&mut database, &term).await?;
+        for (gateway, generation) in parked::still_to_state(&mut database).await? {
+            let message = ControlMessage::StateLeases { generation };
+            term.log.send_control(gateway, &message).await?;
+        }
         let beat = Beat {
             generation: term.generation,
             config_version: term.signals.relayed.load(Ordering::SeqCst),

@@ -114,7 +114,7 @@ impl Projector {
                     suspicion = Some(Suspicion { what, went_back });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the projector's term ended, a new one begins")
+                    tracing::warn!(%error, "the projector's term ended, a new one begins");
                 }
             }
             pause = next_pause(pause, began.elapsed());

@@ -23,6 +23,7 @@ mod ready;
 mod relay;
 mod tasks;
 mod term;
+mod windows;
 
 pub use self::{
     config::{Config, SETTINGS},

@@ -18,15 +18,27 @@ const KEPT: Duration = Duration::from_millis(250);
 /// The live gateways as of a moment ago.
 pub(crate) struct Live {
     generation: u64,
+    /// After a raise gateways show themselves anew; until then those that were open count as live.
+    grace: Option<(Instant, BTreeSet<GatewayId>)>,
     kept: Mutex<Option<(Instant, Arc<BTreeSet<GatewayId>>)>>,
 }
 
 impl Live {
-    pub(crate) fn new(generation: u64) -> Self {
+    /// `open` are the gateways that were open when the generation was raised just now.
+    pub(crate) fn new(generation: u64, open: Option<BTreeSet<GatewayId>>) -> Self {
+        let grace = open.map(|open| (Instant::now() + FRESH, open));
         Self {
             generation,
+            grace,
             kept: Mutex::new(None),
         }
+    }
+
+    /// Whether the generation is so new that not every gateway has shown itself in it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.grace
+            .as_ref()
+            .is_some_and(|(until, _)| Instant::now() < *until)
     }
 
     pub(crate) async fn gateways(
@@ -49,7 +61,11 @@ impl Live {
             .iter()
             .filter(|presence| now.since(presence.heartbeat_at) <= FRESH)
             .map(|presence| presence.gateway_id);
-        let gateways: Arc<BTreeSet<GatewayId>> = Arc::new(live.collect());
+        let mut live: BTreeSet<GatewayId> = live.collect();
+        if let Some((_, open)) = self.grace.as_ref().filter(|_| self.is_new()) {
+            live.extend(open);
+        }
+        let gateways = Arc::new(live);
         let kept = Some((Instant::now(), Arc::clone(&gateways)));
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept;
         Ok(gateways)

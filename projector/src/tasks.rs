@@ -3,6 +3,7 @@
 //! last; after it come only inserts and rows that no other task writes.
 
 pub(crate) mod derived;
+pub(crate) mod grants;
 pub(crate) mod management;
 pub(crate) mod parked;
 pub(crate) mod usage;

@@ -30,7 +30,8 @@ use crate::{
     live::Live,
     ready::ReadyFile,
     relay::{self, CommittedDelta},
-    tasks::{management, usage},
+    tasks::{grants, management, usage},
+    windows,
 };
 
 /// How long a blocking read of a stream waits: the longest time in which a stop goes unheard.
@@ -95,6 +96,11 @@ impl Term {
         Ok(self.config.postgres.connect().await?)
     }
 
+    /// Whether the generation was raised so lately that not every gateway has shown itself in it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.live.is_new()
+    }
+
     /// The gateways with a fresh heartbeat.
     pub(crate) async fn live(&self) -> Result<Arc<BTreeSet<GatewayId>>, ProjectorError> {
         self.live.gateways(&self.log, &*self.clock).await
@@ -115,7 +121,7 @@ pub(crate) async fn run(
         established = generation::establish(config, clock, &log, suspicion) => established?,
     };
     let (deltas, delta_queue) = mpsc::channel(RELAY_BACKLOG);
-    let (notices, _notice_queue) = mpsc::channel(NOTICE_BACKLOG);
+    let (notices, notice_queue) = mpsc::channel(NOTICE_BACKLOG);
     let signals = Signals {
         position: AtomicI64::new(established.position),
         moved: Notify::new(),
@@ -131,11 +137,13 @@ pub(crate) async fn run(
         generation: established.generation,
         stop: stop.child_token(),
         signals: Arc::new(signals),
-        live: Arc::new(Live::new(established.generation)),
+        live: Arc::new(Live::new(established.generation, established.raised_over)),
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(management::run(term.clone()));
     tasks.spawn(usage::run(term.clone()));
+    tasks.spawn(grants::run(term.clone(), notice_queue));
+    tasks.spawn(windows::run(term.clone()));
     tasks.spawn(relay::run(term.clone(), delta_queue));
     tasks.spawn(heartbeat::run(term.clone()));
     tasks.spawn(generation::keep_checkpoint(term.clone()));

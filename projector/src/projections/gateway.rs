@@ -118,7 +118,7 @@ impl Gateways {
                 });
             }
             Event::GatewayClosed(closed) => {
-                self.change(closed.gateway_id, |row| row.end("closed", at))
+                self.change(closed.gateway_id, |row| row.end("closed", at));
             }
             Event::GatewayLost(lost) => self.change(lost.gateway_id, |row| row.end("lost", at)),
             Event::LeaseReturned(returned) => {

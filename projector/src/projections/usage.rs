@@ -12,7 +12,7 @@ use crate::{
     error::ProjectorError,
 };
 
-const COLUMNS: i16 = 33;
+const COLUMNS: i16 = 32;
 
 /// Rows of one transaction.
 #[derive(Debug)]

@@ -36,10 +36,12 @@ pub(crate) struct Parked {
 
 /// What a transaction that frees money serves with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Serving {
+pub(crate) struct Serving<'a> {
     /// The place of the decided entry in the transaction.
     pub(crate) entry: usize,
-    pub(crate) live_gateways: u32,
+    pub(crate) live: &'a BTreeSet<GatewayId>,
+    /// See [`is_stating`].
+    pub(crate) is_new: bool,
     pub(crate) now: Timestamp,
 }
 
@@ -54,12 +56,12 @@ pub(crate) struct Served {
 pub(crate) async fn serve(
     connection: &mut PgConnection,
     money: &mut Money,
-    serving: Serving,
+    serving: Serving<'_>,
 ) -> Result<Served, ProjectorError> {
     let changed: Vec<AccountId> = money.changed().collect();
     let scarce = scarce_among(connection, &changed).await?;
     let mut served = Served::default();
-    if scarce.is_empty() || is_stating(connection).await? {
+    if scarce.is_empty() || is_stating(connection, serving.live, serving.is_new).await? {
         return Ok(served);
     }
     let scarce: Vec<AccountId> = scarce.into_iter().collect();
@@ -88,7 +90,7 @@ pub(crate) async fn serve(
 }
 
 /// Grants a parked ask, as far as it must be, if that is free now.
-fn grant_parked(money: &mut Money, parked: Parked, serving: Serving) -> Option<Envelope> {
+fn grant_parked(money: &mut Money, parked: Parked, serving: Serving<'_>) -> Option<Envelope> {
     let account = money
         .books
         .accounts
@@ -98,7 +100,7 @@ fn grant_parked(money: &mut Money, parked: Parked, serving: Serving) -> Option<E
     let situation = Situation {
         free: account.free(),
         granted: money.books.lease(key).granted,
-        live_gateways: serving.live_gateways.max(1),
+        live_gateways: u32::try_from(serving.live.len()).unwrap_or(u32::MAX).max(1),
     };
     let Decision::Granted(total) = grant::decide(situation, parked.must, parked.must) else {
         return None;
@@ -147,14 +149,66 @@ fn plenty_messages(money: &Money, over: &[AccountId]) -> Vec<(GatewayId, Control
         .collect()
 }
 
-/// Whether hard money waits for gateways that have not stated their leases since Postgres went back.
-pub(crate) async fn is_stating(connection: &mut PgConnection) -> Result<bool, ProjectorError> {
+/// Whether hard money waits for gateways that have not stated their leases since Postgres went back: those that the
+/// tables know as open, and those with a heartbeat, which the tables may not know any more. In a generation so new
+/// that not every gateway has shown itself, they are waited for.
+pub(crate) async fn is_stating(
+    connection: &mut PgConnection,
+    live: &BTreeSet<GatewayId>,
+    is_new: bool,
+) -> Result<bool, ProjectorError> {
+    let stating: i64 = sqlx::query_scalar("SELECT stating FROM generation WHERE id = 1")
+        .fetch_one(&mut *connection)
+        .await?;
+    if stating == 0 || is_new {
+        return Ok(stating != 0);
+    }
+    let live: Vec<Uuid> = live.iter().map(|gateway| gateway.0).collect();
     Ok(sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM gateway, generation
-             WHERE gateway.state = 'open' AND gateway.stated_generation < generation.stating)",
+        "SELECT EXISTS (SELECT 1 FROM gateway WHERE state = 'open' AND stated_generation < $1)
+             OR (SELECT count(*) FROM gateway WHERE id = ANY($2) AND stated_generation >= $1)
+                 < cardinality($2)",
     )
+    .bind(stating)
+    .bind(live)
     .fetch_one(connection)
     .await?)
+}
+
+/// The open gateways that have still to state their leases, and for which generation.
+pub(crate) async fn still_to_state(
+    connection: &mut PgConnection,
+) -> Result<Vec<(GatewayId, u64)>, ProjectorError> {
+    let rows: Vec<(Uuid, i64)> = sqlx::query_as(
+        "SELECT gateway.id, generation.stating FROM gateway, generation
+         WHERE gateway.state = 'open' AND gateway.stated_generation < generation.stating",
+    )
+    .fetch_all(connection)
+    .await?;
+    let rows = rows
+        .into_iter()
+        .map(|(id, stating)| (GatewayId(id), stating as u64));
+    Ok(rows.collect())
+}
+
+/// Drops what has been parked for too long, at accounts that nobody touches any more.
+pub(crate) async fn drop_old(
+    connection: &mut PgConnection,
+    now: Timestamp,
+) -> Result<(), ProjectorError> {
+    sqlx::query(
+        "DELETE FROM parked_ask p USING (
+             SELECT budget_id, window_start, gateway_id FROM parked_ask
+             WHERE asked_at < $1 - make_interval(secs => $2)
+             FOR UPDATE SKIP LOCKED) AS old
+         WHERE p.budget_id = old.budget_id AND p.window_start = old.window_start
+             AND p.gateway_id = old.gateway_id",
+    )
+    .bind(now.to_datetime())
+    .bind(PARKED_SECONDS * 2.0)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 pub(crate) async fn scarce_among(

@@ -148,7 +148,8 @@ impl UsageTask {
         let transaction = Transaction {
             generation: self.term.generation,
             recorded_at,
-            live_gateways: u32::try_from(live.len()).unwrap_or(u32::MAX),
+            live: &live,
+            is_new: self.term.is_new(),
             before,
             batches,
         };

@@ -1,4 +1,12 @@
 //! The projector against real Postgres and Redis: one database and one Redis a test.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
 
+mod grants;
 mod management;
 mod support;
+mod usage;

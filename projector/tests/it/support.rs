@@ -2,6 +2,7 @@
 //! the streams' language.
 
 pub(crate) mod admin;
+pub(crate) mod gateway;
 pub(crate) mod postgres;
 pub(crate) mod redis;
 
@@ -29,9 +30,12 @@ pub(crate) struct Running {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        // Shown with a failing test.
+        let _ = tracing_subscriber::fmt().with_test_writer().try_init();
         let dsn = postgres::database().await;
         let redis = redis::Redis::start();
         let log = RedisLog::connect(&redis.url()).await.unwrap();
+        eventually("redis", || async { log.ping().await.ok() }).await;
         let options: sqlx::postgres::PgConnectOptions = dsn.parse().unwrap();
         Self {
             redis,

@@ -31,7 +31,8 @@ use crate::{
 pub(super) struct Transaction<'a> {
     pub(super) generation: u64,
     pub(super) recorded_at: Timestamp,
-    pub(super) live_gateways: u32,
+    pub(super) live: &'a BTreeSet<GatewayId>,
+    pub(super) is_new: bool,
     /// The cursors as they were.
     pub(super) before: &'a BTreeMap<GatewayId, u64>,
     pub(super) batches: &'a [Batch],
@@ -108,10 +109,11 @@ impl Transaction<'_> {
         })
     }
 
-    fn serving(&self, entry: usize) -> parked::Serving {
+    fn serving(&self, entry: usize) -> parked::Serving<'_> {
         parked::Serving {
             entry,
-            live_gateways: self.live_gateways,
+            live: self.live,
+            is_new: self.is_new,
             now: self.recorded_at,
         }
     }
