@@ -1,1 +1,59 @@
-fn main() {}
+//! The `odock` binary: puts the parts together. `odock up` runs all of them on one machine; the other commands are the
+//! parts themselves, as `up` starts them and as a deployment runs them.
+
+mod check_config;
+mod demo;
+mod demo_upstream;
+mod logging;
+mod migrate;
+mod private_postgres;
+mod private_redis;
+mod service;
+mod signals;
+mod terminal;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// One gateway for LLM traffic whose money is exact.
+#[derive(Parser)]
+#[command(name = "odock", version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Up(up::UpOptions),
+    Gateway(service::ServiceOptions),
+    Projector(service::ServiceOptions),
+    Admin(service::ServiceOptions),
+    DemoUpstream(demo_upstream::DemoUpstreamOptions),
+    Migrate(migrate::MigrateOptions),
+    CheckConfig(check_config::CheckConfigOptions),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Up(options) => return up::run(options),
+        Command::Gateway(options) => service::run_gateway(&options),
+        Command::Projector(options) => service::run_projector(&options),
+        Command::Admin(options) => service::run_admin(&options),
+        Command::DemoUpstream(options) => demo_upstream::run(options),
+        Command::Migrate(options) => migrate::run(&options),
+        Command::CheckConfig(options) => check_config::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            terminal::complain(format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
