@@ -28,19 +28,24 @@ mod replay;
 mod segment;
 mod state;
 mod sync;
+mod tail;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     identity::Identity,
-    reader::JournalReader,
+    reader::{JournalEvent, JournalReader},
     record::{Progress, Started},
     replay::{Recovered, settle_orphan},
     state::{OpenCall, settled_by},
+    tail::BatchLimit,
 };
 use self::{
-    record::Record,
+    record::{GrantedRecord, Tag, pack},
     segment::{Segments, Writer},
     state::JournalState,
     sync::Syncer,
+    tail::Tail,
 };
 
 /// Why the journal does not take a record. Traffic under hard budgets stops until it does again.
@@ -50,8 +55,14 @@ pub enum JournalError {
     Io { path: PathBuf, source: io::Error },
     #[error("journal {path} is in use by process {pid}: one gateway, one directory")]
     Locked { path: PathBuf, pid: String },
-    #[error("journal {path} is damaged at byte {offset}, before its tail: {reason}; the file is kept")]
-    Damaged { path: PathBuf, offset: u64, reason: String },
+    #[error(
+        "journal {path} is damaged at byte {offset}, before its tail: {reason}; the file is kept"
+    )]
+    Damaged {
+        path: PathBuf,
+        offset: u64,
+        reason: String,
+    },
     #[error("record cannot be encoded: {0}")]
     Encode(#[from] rmp_serde::encode::Error),
     #[error("the journal could not be synced to disk")]
@@ -81,7 +92,7 @@ impl JournalOptions {
         Self {
             directory,
             segment_bytes: 64 << 20,
-            keep_for: Duration::from_secs(24 * 60 * 60),
+            keep_for: Duration::from_hours(24),
             keep_bytes: 10 << 30,
         }
     }
@@ -114,6 +125,7 @@ struct Shared {
 struct Inner {
     writer: Writer,
     state: JournalState,
+    tail: Tail,
     /// Records of any kind since the start.
     records: u64,
 }
@@ -125,12 +137,29 @@ impl Journal {
         let identity = Identity::take(&options.directory)?;
         let segments = Arc::new(Segments::scan(&options.directory)?);
         let state = replay::read_last(&segments)?;
+        segments.learn_ranges();
         let recovered = Recovered::from_state(&state, identity.tail_unproven);
         let writer = Writer::begin(&segments, &state)?;
         let syncer = Syncer::start(writer.file(), state.next_seq - 1)?;
-        let inner = Mutex::new(Inner { writer, state, records: 0 });
-        let shared = Shared { identity, options, inner, segments, syncer };
-        Ok((Self { shared: Arc::new(shared) }, recovered))
+        let inner = Mutex::new(Inner {
+            writer,
+            state,
+            tail: Tail::default(),
+            records: 0,
+        });
+        let shared = Shared {
+            identity,
+            options,
+            inner,
+            segments,
+            syncer,
+        };
+        Ok((
+            Self {
+                shared: Arc::new(shared),
+            },
+            recovered,
+        ))
     }
 
     #[must_use]
@@ -140,28 +169,32 @@ impl Journal {
 
     /// A call is about to reach for an upstream. Returns the record's number for `synced`.
     pub fn started(&self, started: &Started) -> Result<u64, JournalError> {
-        let record = Record::Started { bytes: started.to_bytes()? };
-        self.append(&record, |state| {
-            if let Record::Started { bytes } = &record {
-                state.open_call(started.usage.usage_id, bytes.clone());
-            }
-        })
+        let bytes = pack(started)?;
+        let mut inner = self.lock();
+        inner.writer.write(Tag::Started, &[&bytes])?;
+        inner.state.open_call(started.usage.usage_id, bytes);
+        Ok(self.after_write(&mut inner))
     }
 
     /// How far a call has come; only what a soft budget settles by when the gateway dies.
     pub fn progress(&self, progress: &Progress) -> Result<u64, JournalError> {
-        let record = Record::Progress { bytes: progress.to_bytes()? };
-        self.append(&record, |state| {
-            if let Record::Progress { bytes } = &record {
-                state.progressed(progress.usage_id, bytes.clone());
-            }
-        })
+        let bytes = pack(progress)?;
+        let mut inner = self.lock();
+        inner.writer.write(Tag::Progress, &[&bytes])?;
+        inner.state.progressed(progress.usage_id, bytes);
+        Ok(self.after_write(&mut inner))
     }
 
-    /// A lease grew.
+    /// A lease grew. Written before anything is spent of what it grew by.
     pub fn granted(&self, account: &AccountSpec, granted: i64) -> Result<u64, JournalError> {
-        let record = Record::granted(account, granted)?;
-        self.append(&record, |state| state.granted(account, granted))
+        let bytes = pack(&GrantedRecord {
+            account: account.clone(),
+            granted,
+        })?;
+        let mut inner = self.lock();
+        inner.writer.write(Tag::Granted, &[&bytes])?;
+        inner.state.granted(account, granted);
+        Ok(self.after_write(&mut inner))
     }
 
     /// A call ended: its encoded `usage.finished` gets the next seq. `settled` is what each lease settles.
@@ -212,7 +245,7 @@ impl Journal {
         self.shared.syncer.progressed()
     }
 
-    /// Whether records are taken: false after a failed write or sync, until one succeeds again.
+    /// Whether records are taken: false after a failed write until one succeeds again, and for good after a failed sync.
     #[must_use]
     pub fn is_writable(&self) -> bool {
         !self.shared.syncer.progressed().borrow().failed && !self.lock().writer.failed()
@@ -230,6 +263,18 @@ impl Journal {
         }
     }
 
+    /// The newest events from memory, `from ..= up_to`. `None`: `from` is older than what is kept there, or there is
+    /// nothing in that range; the reader knows.
+    #[must_use]
+    pub fn newest(&self, from: u64, up_to: u64, limit: BatchLimit) -> Option<Vec<JournalEvent>> {
+        self.lock().tail.read(from, up_to, limit)
+    }
+
+    /// Sent on: the copies in memory may go.
+    pub fn forget_newest(&self, up_to: u64) {
+        self.lock().tail.forget(up_to);
+    }
+
     /// Reads events back for shipping.
     #[must_use]
     pub fn reader(&self) -> JournalReader {
@@ -239,7 +284,9 @@ impl Journal {
     /// Postgres has everything up to `watermark`: segments that end below it may go, by age and size.
     pub fn release(&self, watermark: u64) -> Result<(), JournalError> {
         let options = &self.shared.options;
-        self.shared.segments.release(watermark, options.keep_for, options.keep_bytes)
+        self.shared
+            .segments
+            .release(watermark, options.keep_for, options.keep_bytes)
     }
 
     fn append_event(
@@ -249,47 +296,49 @@ impl Journal {
     ) -> Result<u64, JournalError> {
         let mut inner = self.lock();
         let seq = inner.state.next_seq;
-        let record = Record::Event { seq, bytes: event.to_vec() };
-        self.write(&mut inner, &record)?;
+        inner
+            .writer
+            .write(Tag::Event, &[&seq.to_le_bytes(), event])?;
         inner.state.next_seq += 1;
         effect(&mut inner.state);
+        inner.tail.push(seq, event);
         self.shared.segments.note_last_seq(seq);
-        self.after_write(&mut inner)?;
+        self.after_write(&mut inner);
         Ok(seq)
     }
 
-    fn append(
-        &self,
-        record: &Record,
-        effect: impl FnOnce(&mut JournalState),
-    ) -> Result<u64, JournalError> {
-        let mut inner = self.lock();
-        self.write(&mut inner, record)?;
-        effect(&mut inner.state);
-        self.after_write(&mut inner)?;
-        Ok(inner.records)
-    }
-
-    fn write(&self, inner: &mut Inner, record: &Record) -> Result<(), JournalError> {
-        inner.writer.write(record)?;
+    /// Counts the record, begins a new segment when this one is full, tells the syncer. Nothing in here fails the
+    /// record: it is written.
+    fn after_write(&self, inner: &mut Inner) -> u64 {
         inner.records += 1;
-        Ok(())
+        if inner.writer.length() >= self.shared.options.segment_bytes
+            && let Err(error) = self.rotate(inner)
+        {
+            tracing::error!(%error, "no new journal segment; the full one is written on");
+        }
+        self.shared
+            .syncer
+            .written(inner.state.next_seq - 1, inner.records);
+        inner.records
     }
 
-    /// Tells the syncer, and begins a new segment when this one is full.
-    fn after_write(&self, inner: &mut Inner) -> Result<(), JournalError> {
-        if inner.writer.length() >= self.shared.options.segment_bytes {
-            // The old file is synced first: a seq may be shipped only when every record before it is safe.
-            inner.writer.file().sync_data().map_err(JournalError::io(inner.writer.path()))?;
-            inner.writer = Writer::begin(&self.shared.segments, &inner.state)?;
-            self.shared.syncer.replace_file(inner.writer.file());
-        }
-        self.shared.syncer.written(inner.state.next_seq - 1, inner.records);
+    /// The old file is synced first: a seq may be shipped only when every record before it is safe.
+    fn rotate(&self, inner: &mut Inner) -> Result<(), JournalError> {
+        inner
+            .writer
+            .file()
+            .sync_data()
+            .map_err(JournalError::io(inner.writer.path()))?;
+        inner.writer = Writer::begin(&self.shared.segments, &inner.state)?;
+        self.shared.syncer.replace_file(inner.writer.file());
         Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.shared.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

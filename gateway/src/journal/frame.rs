@@ -40,19 +40,28 @@ pub(crate) fn read(bytes: &[u8], offset: usize) -> Frame {
     let Some((header, body)) = rest.split_at_checked(HEADER) else {
         return Frame::Torn("the header is cut off");
     };
-    let number = |range: Range<usize>| {
-        let bytes = header.get(range).and_then(|bytes| bytes.try_into().ok());
-        bytes.map_or(0, u32::from_le_bytes)
-    };
-    let (length, crc) = (number(0..4) as usize, number(4..8));
-    if length == 0 || length > LONGEST {
+    let Some(length) = length(header) else {
         return Frame::Torn("the length cannot be");
-    }
+    };
+    let (length, crc) = (length as usize, word(header, 4));
     match body.get(..length) {
         None => Frame::Torn("the payload is cut off"),
         Some(payload) if crc32c::crc32c(payload) != crc => Frame::Torn("the checksum differs"),
         Some(_) => Frame::Whole(offset + HEADER..offset + HEADER + length),
     }
+}
+
+/// The payload's length that a header says; `None` when no payload is that long.
+pub(crate) fn length(header: &[u8]) -> Option<u64> {
+    let length = word(header, 0);
+    (length > 0 && length as usize <= LONGEST).then_some(u64::from(length))
+}
+
+fn word(header: &[u8], at: usize) -> u32 {
+    let bytes = header
+        .get(at..at + 4)
+        .and_then(|bytes| bytes.try_into().ok());
+    bytes.map_or(0, u32::from_le_bytes)
 }
 
 /// Whether any whole frame lies after `offset`: then what is broken there is damage, not a torn tail.
@@ -75,9 +84,13 @@ mod tests {
     #[test]
     fn frames_follow_one_another() {
         let bytes = framed(&[b"one", b"three"]);
-        let Frame::Whole(first) = read(&bytes, 0) else { panic!("first frame") };
+        let Frame::Whole(first) = read(&bytes, 0) else {
+            panic!("first frame")
+        };
         assert_eq!(&bytes[first.clone()], b"one");
-        let Frame::Whole(second) = read(&bytes, first.end) else { panic!("second frame") };
+        let Frame::Whole(second) = read(&bytes, first.end) else {
+            panic!("second frame")
+        };
         assert_eq!(&bytes[second.clone()], b"three");
         assert_eq!(read(&bytes, second.end), Frame::End);
     }
@@ -86,12 +99,18 @@ mod tests {
     fn every_cut_is_a_torn_tail_and_every_flip_is_seen() {
         let bytes = framed(&[b"payload"]);
         for cut in 1..bytes.len() {
-            assert!(matches!(read(&bytes[..cut], 0), Frame::Torn(_)), "cut at {cut}");
+            assert!(
+                matches!(read(&bytes[..cut], 0), Frame::Torn(_)),
+                "cut at {cut}"
+            );
         }
         for position in 0..bytes.len() {
             let mut broken = bytes.clone();
             broken[position] ^= 0x40;
-            assert!(!matches!(read(&broken, 0), Frame::Whole(_)), "flip at {position}");
+            assert!(
+                !matches!(read(&broken, 0), Frame::Whole(_)),
+                "flip at {position}"
+            );
         }
     }
 

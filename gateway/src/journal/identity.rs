@@ -100,12 +100,16 @@ impl Identity {
     /// The journal was rolled back or copied: its files are set aside, the next start has a new identity that names
     /// this one as lost.
     pub fn abandon(&self) -> Result<(), JournalError> {
-        let aside = self.directory.join(format!("abandoned-{}", self.gateway_id));
+        let aside = self
+            .directory
+            .join(format!("abandoned-{}", self.gateway_id));
         fs::create_dir_all(&aside).map_err(JournalError::io(&aside))?;
         let entries = fs::read_dir(&self.directory).map_err(JournalError::io(&self.directory))?;
         for entry in entries {
             let path = entry.map_err(JournalError::io(&self.directory))?.path();
-            if path.extension().is_some_and(|extension| extension == super::segment::EXTENSION)
+            if path
+                .extension()
+                .is_some_and(|extension| extension == super::segment::EXTENSION)
                 && let Some(name) = path.file_name()
             {
                 fs::rename(&path, aside.join(name)).map_err(JournalError::io(&path))?;
@@ -136,8 +140,12 @@ fn lock(directory: &Path) -> Result<File, JournalError> {
         .map_err(JournalError::io(&path))?;
     if file.try_lock().is_err() {
         let mut pid = String::new();
-        file.read_to_string(&mut pid).map_err(JournalError::io(&path))?;
-        return Err(JournalError::Locked { path: directory.to_owned(), pid: pid.trim().to_owned() });
+        file.read_to_string(&mut pid)
+            .map_err(JournalError::io(&path))?;
+        return Err(JournalError::Locked {
+            path: directory.to_owned(),
+            pid: pid.trim().to_owned(),
+        });
     }
     let write = |file: &mut File| {
         file.set_len(0)?;
@@ -168,7 +176,8 @@ fn store(directory: &Path, stored: &Stored) -> Result<(), JournalError> {
 
 /// A new one at each boot of the machine; empty where the system has none.
 fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or_else(|_| String::new(), |id| id.trim().to_owned())
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map_or_else(|_| String::new(), |id| id.trim().to_owned())
 }
 
 fn nonce() -> String {

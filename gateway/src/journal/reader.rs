@@ -1,6 +1,13 @@
 //! Reads events back for shipping, in order, from any seq. Keeps its place, so that reading on is cheap.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    io::{Read as _, Seek as _, SeekFrom},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use bytes::Bytes;
 
 use super::{
     JournalError,
@@ -26,7 +33,7 @@ struct Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalEvent {
     pub seq: u64,
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
 }
 
 /// How much of a segment is read at once.
@@ -34,7 +41,10 @@ const READ_BYTES: u64 = 1 << 20;
 
 impl JournalReader {
     pub(crate) fn new(segments: Arc<Segments>) -> Self {
-        Self { segments, place: None }
+        Self {
+            segments,
+            place: None,
+        }
     }
 
     /// Events `from ..= up_to`, at most `count` and about a megabyte. Empty when there are none. Blocks on the disk:
@@ -45,79 +55,79 @@ impl JournalReader {
         up_to: u64,
         count: usize,
     ) -> Result<Vec<JournalEvent>, JournalError> {
-        if from > up_to {
-            return Ok(Vec::new());
-        }
-        if self.place.as_ref().is_none_or(|place| place.next_seq != from) {
-            self.place = self.segment_with(from).map(|segment| Place {
-                path: segment.path,
-                offset: 0,
-                next_seq: from,
-            });
-        }
         let mut events = Vec::new();
+        if from > up_to || !self.find(from) {
+            return Ok(events);
+        }
         while events.len() < count {
             let Some(place) = &mut self.place else { break };
-            let bytes = read_at(&place.path, place.offset)?;
-            let before = events.len();
-            let consumed = collect(&bytes, place, up_to, count, &mut events);
-            if consumed == 0 {
-                // The end of this segment, or a frame longer than one read: go on in the next, or read all of it.
-                if !self.go_on(up_to)? {
-                    break;
+            let bytes = match read_at(&place.path, place.offset) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    self.place = None;
+                    return Err(error);
                 }
-            } else if events.len() > before && bytes.len() as u64 >= READ_BYTES {
+            };
+            let consumed = collect(&bytes, place, up_to, count, &mut events);
+            let enough = !events.is_empty() && bytes.len() as u64 >= READ_BYTES;
+            if place.next_seq > up_to || enough || (consumed == 0 && !self.go_on()?) {
                 break;
             }
         }
         Ok(events)
     }
 
-    /// Moves to the segment after the present one, if the wanted event is there.
-    fn go_on(&mut self, up_to: u64) -> Result<bool, JournalError> {
-        let Some(place) = &self.place else { return Ok(false) };
-        if place.next_seq > up_to {
-            return Ok(false);
+    /// Whether a segment holds this seq; the place is in it then.
+    fn find(&mut self, seq: u64) -> bool {
+        if self
+            .place
+            .as_ref()
+            .is_some_and(|place| place.next_seq == seq)
+        {
+            return true;
         }
-        let next_seq = place.next_seq;
+        let segment = self.segment_with(seq);
+        self.place = segment.map(|segment| Place {
+            path: segment.path,
+            offset: 0,
+            next_seq: seq,
+        });
+        self.place.is_some()
+    }
+
+    /// Moves to the segment after the present one, where the next event must be.
+    fn go_on(&mut self) -> Result<bool, JournalError> {
+        let Some(Place {
+            path,
+            offset,
+            next_seq,
+        }) = self.place.take()
+        else {
+            return Ok(false);
+        };
         match self.segment_with(next_seq) {
-            Some(segment) if segment.path != place.path => {
-                self.place = Some(Place { path: segment.path, offset: 0, next_seq });
+            Some(segment) if segment.path != path => {
+                self.place = Some(Place {
+                    path: segment.path,
+                    offset: 0,
+                    next_seq,
+                });
                 Ok(true)
             }
-            Some(segment) => Err(JournalError::Damaged {
-                path: segment.path,
-                offset: place.offset,
+            Some(_) => Err(JournalError::Damaged {
+                path,
+                offset,
                 reason: format!("seq {next_seq} should follow"),
             }),
             None => Ok(false),
         }
     }
 
-    /// The segment that holds a seq. Segments of earlier lives are read once to learn what they hold.
+    /// The segment that holds a seq.
     fn segment_with(&self, seq: u64) -> Option<Segment> {
-        let list = self.segments.list();
-        for segment in list.iter().rev() {
-            let segment = if segment.first_seq == 0 { self.learn(segment) } else { segment.clone() };
-            if segment.first_seq <= seq && seq <= segment.last_seq {
-                return Some(segment);
-            }
-        }
-        None
-    }
-
-    fn learn(&self, segment: &Segment) -> Segment {
-        let bytes = fs::read(&segment.path).unwrap_or_default();
-        let (mut first, mut last, mut offset) = (u64::MAX, 0, 0);
-        while let Frame::Whole(range) = frame::read(&bytes, offset) {
-            offset = range.end;
-            if let Some(Ok(Record::Event { seq, .. })) = bytes.get(range).map(Record::parse) {
-                first = first.min(seq);
-                last = last.max(seq);
-            }
-        }
-        self.segments.set_range(&segment.path, first, last);
-        Segment { path: segment.path.clone(), first_seq: first, last_seq: last }
+        let mut list = self.segments.list();
+        list.retain(|segment| (segment.first_seq..=segment.last_seq).contains(&seq));
+        list.pop()
     }
 }
 
@@ -131,12 +141,17 @@ fn collect(
 ) -> usize {
     let mut offset = 0;
     while events.len() < count && place.next_seq <= up_to {
-        let Frame::Whole(range) = frame::read(bytes, offset) else { break };
+        let Frame::Whole(range) = frame::read(bytes, offset) else {
+            break;
+        };
         let record = bytes.get(range.clone()).map(Record::parse);
         if let Some(Ok(Record::Event { seq, bytes })) = record
             && seq >= place.next_seq
         {
-            events.push(JournalEvent { seq, bytes });
+            events.push(JournalEvent {
+                seq,
+                bytes: Bytes::copy_from_slice(bytes),
+            });
             place.next_seq = seq + 1;
         }
         offset = range.end;
@@ -146,7 +161,6 @@ fn collect(
 }
 
 fn read_at(path: &PathBuf, offset: u64) -> Result<Vec<u8>, JournalError> {
-    use std::io::{Read as _, Seek as _, SeekFrom};
     let read = |limit: u64| {
         let mut file = fs::File::open(path)?;
         file.seek(SeekFrom::Start(offset))?;

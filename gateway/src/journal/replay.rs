@@ -1,6 +1,9 @@
 //! What a start finds in the journal: the last segment is read, its torn tail is cut, open calls become records.
 
-use std::{fs, fs::OpenOptions};
+use std::{
+    fs,
+    fs::{File, OpenOptions},
+};
 
 use odock_events::{
     clock::Timestamp,
@@ -39,7 +42,13 @@ impl Recovered {
             Ok(open) => (open, None),
             Err(reason) => (Vec::new(), Some(reason)),
         };
-        Self { next_seq: state.next_seq, leases: state.stated(), open, unreadable, tail_unproven }
+        Self {
+            next_seq: state.next_seq,
+            leases: state.stated(),
+            open,
+            unreadable,
+            tail_unproven,
+        }
     }
 }
 
@@ -51,6 +60,7 @@ pub(crate) fn read_last(segments: &Segments) -> Result<JournalState, JournalErro
         if let Some(state) = read_segment(&segment, segments)? {
             return Ok(state);
         }
+        segments.remove(&segment.path)?;
     }
     Ok(JournalState::default())
 }
@@ -103,6 +113,10 @@ fn read_segment(
             }
         }
     }
+    // What a killed process left is in the page cache only, and nothing is shipped before it is on disk.
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(JournalError::io(path))?;
     if let Some(state) = &state {
         segments.set_range(path, first_seq, state.next_seq - 1);
     }
@@ -130,5 +144,8 @@ pub fn settle_orphan(call: OpenCall, now: Timestamp) -> Envelope {
     meta.id = EventId::generate();
     meta.occurred_at = now;
     meta.estimated = true;
-    Envelope { meta, event: Event::UsageFinished(usage) }
+    Envelope {
+        meta,
+        event: Event::UsageFinished(usage),
+    }
 }

@@ -2,14 +2,19 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::Write as _,
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use super::{JournalError, record::Record, state::JournalState};
+use super::{
+    JournalError,
+    frame::{self, Frame},
+    record::{Record, StateRecord, Tag, pack, unpack},
+    state::JournalState,
+};
 
 pub(crate) const EXTENSION: &str = "journal";
 
@@ -34,13 +39,23 @@ impl Segments {
         let mut paths = Vec::new();
         for entry in fs::read_dir(directory).map_err(JournalError::io(directory))? {
             let path = entry.map_err(JournalError::io(directory))?.path();
-            if path.extension().is_some_and(|extension| extension == EXTENSION) {
+            if path
+                .extension()
+                .is_some_and(|extension| extension == EXTENSION)
+            {
                 paths.push(path);
             }
         }
         paths.sort();
-        let list = paths.into_iter().map(|path| Segment { path, first_seq: 0, last_seq: 0 });
-        Ok(Self { directory: directory.to_owned(), list: Mutex::new(list.collect()) })
+        let list = paths.into_iter().map(|path| Segment {
+            path,
+            first_seq: 0,
+            last_seq: 0,
+        });
+        Ok(Self {
+            directory: directory.to_owned(),
+            list: Mutex::new(list.collect()),
+        })
     }
 
     pub(crate) fn list(&self) -> Vec<Segment> {
@@ -51,6 +66,28 @@ impl Segments {
         if let Some(segment) = self.lock().iter_mut().find(|segment| segment.path == path) {
             (segment.first_seq, segment.last_seq) = (first_seq, last_seq);
         }
+    }
+
+    /// Fills in the seqs of segments of earlier lives, from their heads: each ends where the next one begins.
+    pub(crate) fn learn_ranges(&self) {
+        let mut list = self.lock();
+        let mut next = None;
+        for segment in list.iter_mut().rev() {
+            if let Some(next) = next {
+                segment.first_seq = first_seq(&segment.path).unwrap_or(u64::MAX);
+                segment.last_seq = next - 1;
+            }
+            if segment.first_seq != u64::MAX {
+                next = Some(segment.first_seq);
+            }
+        }
+    }
+
+    /// Removes a segment that never got a whole head.
+    pub(crate) fn remove(&self, path: &Path) -> Result<(), JournalError> {
+        fs::remove_file(path).map_err(JournalError::io(path))?;
+        self.lock().retain(|segment| segment.path != path);
+        Ok(())
     }
 
     pub(crate) fn note_last_seq(&self, seq: u64) {
@@ -67,12 +104,13 @@ impl Segments {
         keep_bytes: u64,
     ) -> Result<(), JournalError> {
         let mut list = self.lock();
-        let sizes: Vec<(u64, Duration)> = list.iter().map(|segment| measure(&segment.path)).collect();
+        let sizes: Vec<(u64, Duration)> =
+            list.iter().map(|segment| measure(&segment.path)).collect();
         let mut total: u64 = sizes.iter().map(|(bytes, _)| bytes).sum();
         let mut gone = 0;
-        let last = list.len().saturating_sub(1);
-        for (segment, (bytes, age)) in list.iter().zip(&sizes).take(last) {
-            let shipped = segment.last_seq <= watermark && segment.first_seq > 0;
+        let finished = list.len().saturating_sub(1);
+        for (segment, (bytes, age)) in list.iter().zip(&sizes).take(finished) {
+            let shipped = segment.last_seq <= watermark;
             if !shipped || (*age < keep_for && total <= keep_bytes) {
                 break;
             }
@@ -87,6 +125,22 @@ impl Segments {
     fn lock(&self) -> MutexGuard<'_, Vec<Segment>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The seq after which a segment was begun, plus one. `None`: its head does not read.
+fn first_seq(path: &Path) -> Option<u64> {
+    let mut file = File::open(path).ok()?;
+    let mut bytes = vec![0; frame::HEADER];
+    file.read_exact(&mut bytes).ok()?;
+    let length = frame::length(&bytes)?;
+    file.take(length).read_to_end(&mut bytes).ok()?;
+    let Frame::Whole(range) = frame::read(&bytes, 0) else {
+        return None;
+    };
+    let Ok(Record::State(head)) = Record::parse(bytes.get(range)?) else {
+        return None;
+    };
+    unpack::<StateRecord>(head).ok().map(|state| state.next_seq)
 }
 
 fn measure(path: &Path) -> (u64, Duration) {
@@ -108,37 +162,55 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Begins a new segment with the state as it is, synced together with its directory.
+    /// Begins a new segment with the state as it is, synced together with its directory. A file that could not be
+    /// begun is removed again.
     pub(crate) fn begin(segments: &Segments, state: &JournalState) -> Result<Self, JournalError> {
         let mut list = segments.lock();
-        let number = list.last().map_or(1, |segment| number_of(&segment.path) + 1);
+        let number = list
+            .last()
+            .map_or(1, |segment| number_of(&segment.path) + 1);
         let path = segments.directory.join(format!("{number:016}.{EXTENSION}"));
-        let open = || {
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)
+        let head = pack(&state.to_record())?;
+        let file = create(&path).map_err(JournalError::io(&path))?;
+        let mut writer = Self {
+            file: Arc::new(file),
+            path: path.clone(),
+            length: 0,
+            failed: false,
+            buffer: Vec::new(),
         };
-        let file = Arc::new(open().map_err(JournalError::io(&path))?);
-        let mut writer =
-            Self { file, path: path.clone(), length: 0, failed: false, buffer: Vec::new() };
-        writer.write(&Record::state(&state.to_record())?)?;
-        let sync = || {
-            writer.file.sync_all()?;
-            File::open(&segments.directory)?.sync_all()
-        };
-        sync().map_err(JournalError::io(&path))?;
-        list.push(Segment { path, first_seq: state.next_seq, last_seq: state.next_seq - 1 });
+        let written = writer.write(Tag::State, &[&head]).and_then(|()| {
+            let synced = writer
+                .file
+                .sync_all()
+                .and_then(|()| sync_directory(&segments.directory));
+            synced.map_err(JournalError::io(&path))
+        });
+        if let Err(error) = written {
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
+        list.push(Segment {
+            path,
+            first_seq: state.next_seq,
+            last_seq: state.next_seq - 1,
+        });
         Ok(writer)
     }
 
-    /// One `write(2)`. After a failure the file is cut back to its last whole record before anything else is written,
-    /// so that a full disk leaves no torn record in the middle.
-    pub(crate) fn write(&mut self, record: &Record) -> Result<(), JournalError> {
+    /// One `write(2)`. After a failure the file is cut back to its last whole record, at the latest before anything
+    /// else is written, so that a full disk leaves no torn record in the middle.
+    pub(crate) fn write(&mut self, tag: Tag, parts: &[&[u8]]) -> Result<(), JournalError> {
         if self.failed {
-            self.file.set_len(self.length).map_err(JournalError::io(&self.path))?;
-            let seek = std::io::Seek::seek(&mut &*self.file, std::io::SeekFrom::Start(self.length));
-            seek.map_err(JournalError::io(&self.path))?;
+            self.cut_back().map_err(JournalError::io(&self.path))?;
         }
         self.buffer.clear();
-        record.frame_into(&mut self.buffer);
+        frame::append(&mut self.buffer, |buffer| {
+            buffer.push(tag as u8);
+            for part in parts {
+                buffer.extend_from_slice(part);
+            }
+        });
         match (&*self.file).write_all(&self.buffer) {
             Ok(()) => {
                 self.failed = false;
@@ -147,9 +219,16 @@ impl Writer {
             }
             Err(error) => {
                 self.failed = true;
+                let _ = self.cut_back();
                 Err(JournalError::io(&self.path)(error))
             }
         }
+    }
+
+    fn cut_back(&self) -> io::Result<()> {
+        self.file.set_len(self.length)?;
+        (&*self.file).seek(SeekFrom::Start(self.length))?;
+        Ok(())
     }
 
     pub(crate) fn failed(&self) -> bool {
@@ -167,6 +246,19 @@ impl Writer {
     pub(crate) fn file(&self) -> Arc<File> {
         Arc::clone(&self.file)
     }
+}
+
+/// The umask may only take rights away: usage is nobody else's business.
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 fn number_of(path: &Path) -> u64 {

@@ -37,7 +37,11 @@ pub(crate) struct JournalState {
 
 impl Default for JournalState {
     fn default() -> Self {
-        Self { next_seq: 1, leases: LeaseMap::new(), open: HashMap::new() }
+        Self {
+            next_seq: 1,
+            leases: LeaseMap::new(),
+            open: HashMap::new(),
+        }
     }
 }
 
@@ -53,10 +57,13 @@ impl JournalState {
     }
 
     pub(crate) fn granted(&mut self, account: &AccountSpec, granted: i64) {
-        let lease = self.leases.entry(account.id).or_insert_with(|| StatedLease {
-            account: account.clone(),
-            totals: LeaseTotals::default(),
-        });
+        let lease = self
+            .leases
+            .entry(account.id)
+            .or_insert_with(|| StatedLease {
+                account: account.clone(),
+                totals: LeaseTotals::default(),
+            });
         lease.account.clone_from(account);
         lease.totals.granted = lease.totals.granted.max(granted);
     }
@@ -93,7 +100,10 @@ impl JournalState {
         let mut calls = Vec::with_capacity(self.open.len());
         for (started, progress) in self.open.values() {
             let progress = progress.as_ref().map(|bytes| unpack(bytes)).transpose()?;
-            calls.push(OpenCall { started: unpack(started)?, progress });
+            calls.push(OpenCall {
+                started: unpack(started)?,
+                progress,
+            });
         }
         calls.sort_by_key(|call| call.started.usage.usage_id);
         Ok(calls)
@@ -101,7 +111,11 @@ impl JournalState {
 
     pub(crate) fn to_record(&self) -> StateRecord {
         let open = self.open.iter().map(|(usage, (started, progress))| {
-            (*usage, ByteBuf::from(started.clone()), progress.clone().map(ByteBuf::from))
+            (
+                *usage,
+                ByteBuf::from(started.clone()),
+                progress.clone().map(ByteBuf::from),
+            )
         });
         StateRecord {
             next_seq: self.next_seq,
@@ -111,10 +125,10 @@ impl JournalState {
     }
 
     /// Applies a record that was read back.
-    pub(crate) fn replay(&mut self, record: Record) -> Result<(), String> {
+    pub(crate) fn replay(&mut self, record: Record<'_>) -> Result<(), String> {
         match record {
-            Record::State { bytes } => {
-                let state: StateRecord = unpack(&bytes)?;
+            Record::State(bytes) => {
+                let state: StateRecord = unpack(bytes)?;
                 let open = state.open.into_iter().map(|(usage, started, progress)| {
                     (usage, (started.into_vec(), progress.map(ByteBuf::into_vec)))
                 });
@@ -124,16 +138,16 @@ impl JournalState {
                     open: open.collect(),
                 };
             }
-            Record::Started { bytes } => {
-                let started: Started = unpack(&bytes)?;
-                self.open_call(started.usage.usage_id, bytes);
+            Record::Started(bytes) => {
+                let started: Started = unpack(bytes)?;
+                self.open_call(started.usage.usage_id, bytes.to_vec());
             }
-            Record::Progress { bytes } => {
-                let progress: Progress = unpack(&bytes)?;
-                self.progressed(progress.usage_id, bytes);
+            Record::Progress(bytes) => {
+                let progress: Progress = unpack(bytes)?;
+                self.progressed(progress.usage_id, bytes.to_vec());
             }
-            Record::Granted { bytes } => {
-                let granted: GrantedRecord = unpack(&bytes)?;
+            Record::Granted(bytes) => {
+                let granted: GrantedRecord = unpack(bytes)?;
                 self.granted(&granted.account, granted.granted);
             }
             Record::Event { seq, bytes } => {
@@ -141,7 +155,7 @@ impl JournalState {
                     return Err(format!("seq {seq} where {} should be", self.next_seq));
                 }
                 self.next_seq += 1;
-                self.replay_event(&bytes)?;
+                self.replay_event(bytes)?;
             }
         }
         Ok(())
@@ -162,5 +176,7 @@ impl JournalState {
 #[must_use]
 pub fn settled_by(usage: &UsageFinished) -> Vec<(AccountId, i64)> {
     let accounts = usage.accounts.iter().filter(|used| used.reserved > 0);
-    accounts.map(|used| (used.account.id, usage.cost.0.min(used.reserved))).collect()
+    accounts
+        .map(|used| (used.account.id, usage.cost.0.min(used.reserved)))
+        .collect()
 }

@@ -1,4 +1,6 @@
-//! The thread that syncs the journal: one `fdatasync` for everything written in the last few milliseconds.
+//! The thread that syncs the journal: one `fdatasync` for everything written in the last few milliseconds. After a
+//! failed one the kernel may have dropped what was to be written and say nothing the next time: it is not tried again,
+//! the journal counts as broken until a new process has read it.
 
 use std::{
     fs::File,
@@ -13,8 +15,6 @@ use super::{JournalError, Progressed};
 
 /// How long writes are gathered before they are synced.
 const GATHER: Duration = Duration::from_millis(2);
-/// After a failed sync the next try waits this long.
-const RETRY: Duration = Duration::from_millis(250);
 
 /// Handle to the thread; it ends when the handle is dropped.
 pub(crate) struct Syncer {
@@ -37,10 +37,22 @@ struct Written {
 
 impl Syncer {
     pub(crate) fn start(file: Arc<File>, synced_seq: u64) -> Result<Self, JournalError> {
-        let written =
-            Written { file, seq: synced_seq, records: 0, synced_records: 0, ended: false };
-        let shared = Arc::new(Shared { written: Mutex::new(written), woken: Condvar::new() });
-        let start = Progressed { synced_seq, synced_records: 0, failed: false };
+        let written = Written {
+            file,
+            seq: synced_seq,
+            records: 0,
+            synced_records: 0,
+            ended: false,
+        };
+        let shared = Arc::new(Shared {
+            written: Mutex::new(written),
+            woken: Condvar::new(),
+        });
+        let start = Progressed {
+            synced_seq,
+            synced_records: 0,
+            failed: false,
+        };
         let (sender, progressed) = watch::channel(start);
         let own = Arc::clone(&shared);
         thread::Builder::new()
@@ -85,9 +97,8 @@ impl Shared {
 
 fn run(shared: &Shared, sender: &watch::Sender<Progressed>) {
     loop {
-        let waiting = |written: &mut Written| {
-            !written.ended && written.records == written.synced_records
-        };
+        let waiting =
+            |written: &mut Written| !written.ended && written.records == written.synced_records;
         let written = shared.woken.wait_while(shared.lock(), waiting);
         let ended = written.unwrap_or_else(PoisonError::into_inner).ended;
         if !ended {
@@ -97,21 +108,15 @@ fn run(shared: &Shared, sender: &watch::Sender<Progressed>) {
             let written = shared.lock();
             (Arc::clone(&written.file), written.seq, written.records)
         };
-        let outcome = file.sync_data();
-        if outcome.is_ok() {
-            shared.lock().synced_records = records;
+        if let Err(error) = file.sync_data() {
+            tracing::error!(%error, "the journal could not be synced to disk; it takes a restart");
+            sender.send_modify(|progressed| progressed.failed = true);
+            return;
         }
-        let failed = outcome.is_err();
+        shared.lock().synced_records = records;
         sender.send_modify(|progressed| {
-            progressed.failed = failed;
-            if !failed {
-                (progressed.synced_seq, progressed.synced_records) = (seq, records);
-            }
+            (progressed.synced_seq, progressed.synced_records) = (seq, records);
         });
-        if let Err(error) = outcome {
-            tracing::error!(%error, "the journal could not be synced to disk");
-            thread::sleep(RETRY);
-        }
         if ended {
             return;
         }
