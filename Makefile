@@ -46,7 +46,7 @@ docs: ## the documentation, private items too
 
 deny: ## licences, bans and sources of dependencies
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
-	$(CARGO) deny --offline check licenses bans sources
+	$(CARGO) deny --locked check licenses bans sources
 
 verify: setup ## what CI runs
 	$(CARGO) fmt --all --check
