@@ -9,3 +9,4 @@ pub mod provider;
 pub mod error;
 pub mod telemetry;
 pub mod shutdown;
+pub mod snapshot;

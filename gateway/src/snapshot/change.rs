@@ -1,0 +1,234 @@
+//! How rows and deletions change a snapshot. Called when one is loaded and for every delta.
+
+use std::sync::Arc;
+
+use odock_events::{
+    envelope::{EntityKind, EntityRef},
+    ids::{BudgetId, GrantId, KeyId, ModelId, OrganisationId, ProviderId, ProviderKeyId},
+    payload::{budget::BudgetOwner, grant::GrantTarget},
+    state::{
+        Budget, EntityRow, Key,
+        config::{ConfigChange, ConfigDelta},
+    },
+};
+use uuid::Uuid;
+
+use super::{Consequences, Gap, KeyEntry, Snapshot, tenant::Tenant};
+
+impl Snapshot {
+    /// Becomes the next snapshot; unchanged when the delta is not the next one.
+    pub(super) fn advance(
+        &mut self,
+        delta: ConfigDelta,
+        consequences: &mut Consequences,
+    ) -> Result<(), Gap> {
+        if delta.version != self.version + 1 {
+            return Err(Gap {
+                current: self.version,
+                found: delta.version,
+            });
+        }
+        for change in delta.changes {
+            match change {
+                ConfigChange::Put(row) => self.put(*row, consequences),
+                ConfigChange::Delete(entity) => self.delete(entity, consequences),
+            }
+        }
+        self.version = delta.version;
+        Ok(())
+    }
+
+    pub(super) fn put(&mut self, row: EntityRow, consequences: &mut Consequences) {
+        match row {
+            EntityRow::Organisation(row) => {
+                let tenant = self.tenant_mut(row.id);
+                tenant.organisation = Some(row);
+            }
+            EntityRow::Provider(row) => self.tenant_mut(row.organisation_id).put_provider(row),
+            EntityRow::ProviderKey(row) => {
+                self.tenant_mut(row.organisation_id).put_provider_key(row);
+            }
+            EntityRow::Model(row) => self.tenant_mut(row.organisation_id).put_model(row),
+            EntityRow::Key(row) => self.put_key(row, consequences),
+            EntityRow::Grant(row) => {
+                let GrantTarget::Model { id } = row.body.target;
+                self.put_grant(row.id, row.body.key_id, id);
+            }
+            EntityRow::Budget(row) => self.put_budget(row, consequences),
+            // Gateways decide nothing by these.
+            EntityRow::Team(_) | EntityRow::User(_) | EntityRow::Membership(_) => {}
+        }
+    }
+
+    pub(super) fn put_grant(&mut self, grant: GrantId, key: KeyId, model: ModelId) {
+        self.delete_grant(grant);
+        self.grants.insert(grant, (key, model));
+        self.change_models(key, |models| {
+            let place = models.partition_point(|granted| *granted < model);
+            models.insert(place, model);
+        });
+    }
+
+    fn put_key(&mut self, row: Key, consequences: &mut Consequences) {
+        if row.body.revoked {
+            consequences.dead_keys.push(row.id);
+        }
+        let models = self.take_models(row.id);
+        self.key_secrets.insert(row.id, row.body.secret_sha256);
+        self.keys.insert(
+            row.body.secret_sha256,
+            Arc::new(KeyEntry { key: row, models }),
+        );
+    }
+
+    /// Takes a key out and returns what it may use.
+    fn take_models(&mut self, key: KeyId) -> Vec<ModelId> {
+        match self
+            .key_secrets
+            .remove(&key)
+            .and_then(|secret| self.keys.remove(&secret))
+        {
+            Some(entry) => entry.models.clone(),
+            None if self.early_models.contains_key(&key) => Arc::make_mut(&mut self.early_models)
+                .remove(&key)
+                .unwrap_or_default(),
+            None => Vec::new(),
+        }
+    }
+
+    fn put_budget(&mut self, row: Budget, consequences: &mut Consequences) {
+        self.delete_budget(row.id);
+        consequences.changed_budgets.push(row.id);
+        let owner = owner_uuid(&row.body.owner);
+        self.budget_owners.insert(row.id, row.body.owner);
+        let mut budgets = self.budgets_of(owner).to_vec();
+        let place = budgets.partition_point(|budget| budget.id < row.id);
+        budgets.insert(place, Arc::new(row));
+        self.budgets.insert(owner, budgets.into());
+    }
+
+    fn delete(&mut self, entity: EntityRef, consequences: &mut Consequences) {
+        match entity.kind {
+            EntityKind::Organisation => {
+                self.change_tenant(OrganisationId(entity.id), |tenant| {
+                    tenant.organisation = None;
+                });
+            }
+            EntityKind::Provider => {
+                let id = ProviderId(entity.id);
+                let owner = self.tenant_with(|tenant| tenant.provider(id).is_some());
+                self.change_owner(owner, |tenant| tenant.remove_provider(id));
+            }
+            EntityKind::ProviderKey => {
+                let id = ProviderKeyId(entity.id);
+                let owner = self.tenant_with(|tenant| tenant.provider_key(id).is_some());
+                self.change_owner(owner, |tenant| tenant.remove_provider_key(id));
+            }
+            EntityKind::Model => {
+                let id = ModelId(entity.id);
+                let owner = self.tenant_with(|tenant| tenant.model_by_id(id).is_some());
+                self.change_owner(owner, |tenant| tenant.remove_model(id));
+            }
+            EntityKind::Key => {
+                let id = KeyId(entity.id);
+                consequences.dead_keys.push(id);
+                let models = self.take_models(id);
+                if !models.is_empty() {
+                    Arc::make_mut(&mut self.early_models).insert(id, models);
+                }
+            }
+            EntityKind::Grant => self.delete_grant(GrantId(entity.id)),
+            EntityKind::Budget => {
+                consequences.changed_budgets.push(BudgetId(entity.id));
+                self.delete_budget(BudgetId(entity.id));
+            }
+            EntityKind::Team
+            | EntityKind::User
+            | EntityKind::Membership
+            | EntityKind::Usage
+            | EntityKind::Gateway
+            | EntityKind::Command => {}
+        }
+    }
+
+    fn delete_grant(&mut self, grant: GrantId) {
+        let Some((key, model)) = self.grants.remove(&grant) else {
+            return;
+        };
+        self.change_models(key, |models| {
+            // Only one of them: another grant may name the same model.
+            if let Ok(place) = models.binary_search(&model) {
+                models.remove(place);
+            }
+        });
+    }
+
+    fn delete_budget(&mut self, id: BudgetId) {
+        let Some(owner) = self.budget_owners.remove(&id) else {
+            return;
+        };
+        let owner = owner_uuid(&owner);
+        let others = self
+            .budgets_of(owner)
+            .iter()
+            .filter(|budget| budget.id != id);
+        let others: Arc<[Arc<Budget>]> = others.cloned().collect();
+        if others.is_empty() {
+            self.budgets.remove(&owner);
+        } else {
+            self.budgets.insert(owner, others);
+        }
+    }
+
+    fn change_models(&mut self, key: KeyId, change: impl FnOnce(&mut Vec<ModelId>)) {
+        let secret = self.key_secrets.get(&key).copied();
+        if let Some(entry) = secret.and_then(|secret| self.keys.get_mut(&secret)) {
+            change(&mut Arc::make_mut(entry).models);
+            return;
+        }
+        let early = Arc::make_mut(&mut self.early_models);
+        let models = early.entry(key).or_default();
+        change(models);
+        if models.is_empty() {
+            early.remove(&key);
+        }
+    }
+
+    fn tenant_mut(&mut self, id: OrganisationId) -> &mut Tenant {
+        Arc::make_mut(self.tenants.get_or_insert(id))
+    }
+
+    /// Deletions name the entity, not its organisation.
+    fn tenant_with(&self, has: impl Fn(&Tenant) -> bool) -> Option<OrganisationId> {
+        self.tenants
+            .iter()
+            .find(|(_, tenant)| has(tenant))
+            .map(|(id, _)| *id)
+    }
+
+    fn change_owner(&mut self, owner: Option<OrganisationId>, change: impl FnOnce(&mut Tenant)) {
+        if let Some(owner) = owner {
+            self.change_tenant(owner, change);
+        }
+    }
+
+    fn change_tenant(&mut self, id: OrganisationId, change: impl FnOnce(&mut Tenant)) {
+        let Some(tenant) = self.tenants.get_mut(&id) else {
+            return;
+        };
+        let tenant = Arc::make_mut(tenant);
+        change(tenant);
+        if tenant.is_empty() {
+            self.tenants.remove(&id);
+        }
+    }
+}
+
+pub(super) fn owner_uuid(owner: &BudgetOwner) -> Uuid {
+    match owner {
+        BudgetOwner::Organisation { id } => id.0,
+        BudgetOwner::Team { id } => id.0,
+        BudgetOwner::User { id } => id.0,
+        BudgetOwner::Key { id } => id.0,
+    }
+}
