@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{config::Config, error::ProjectorError, generation::Suspicion, ready::ReadyFile, term};
 
 /// `odock` in ASCII and a number: the key of the lock.
-const LOCK_KEY: i64 = 0x6f64_6f63_6b00_0001;
+pub(crate) const LOCK_KEY: i64 = 0x6f64_6f63_6b00_0001;
 const STANDBY_POLL: Duration = Duration::from_millis(200);
 const SESSION_PING: Duration = Duration::from_millis(500);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);

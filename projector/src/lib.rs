@@ -9,9 +9,11 @@
 //! How to add a projection: a file in `projections/`, a call of it from the task whose events it shows, beside the
 //! others and after `log_head`; the table in `create_derived_tables()`; its name in [`digest`].
 
+pub mod check;
 mod checkpoint;
 pub mod config;
 mod copy;
+mod digest;
 mod error;
 mod generation;
 mod head;
@@ -20,6 +22,7 @@ mod leadership;
 mod live;
 mod projections;
 mod ready;
+pub mod rebuild;
 mod relay;
 mod tasks;
 mod term;
@@ -27,6 +30,7 @@ mod windows;
 
 pub use self::{
     config::{Config, SETTINGS},
+    digest::Digest,
     error::{ProjectorError, WentBack},
     leadership::run,
 };

@@ -116,7 +116,7 @@ impl GrantTask {
                         spec: account.account,
                         must: account.must,
                         want: account.want,
-                    }))
+                    }));
                 }
                 AskMessage::Reclaim { reclaim_id } => {
                     let message = ControlMessage::ReturnIdle {

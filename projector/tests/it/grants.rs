@@ -85,6 +85,8 @@ async fn the_last_unit_is_granted_and_the_next_ask_is_denied_with_figures() {
 async fn a_budget_that_is_not_there_denies() {
     let mut world = World::new().await;
     let projector = world.start();
+    // When a command is folded, asks are read too.
+    tenant(&mut world, 1).await;
     let organisation = OrganisationId::generate();
     let account = account(
         BudgetId::generate(),

@@ -6,7 +6,9 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod generation;
 mod grants;
 mod management;
+mod rebuild;
 mod support;
 mod usage;

@@ -45,6 +45,13 @@ impl World {
         }
     }
 
+    /// Goes on with another database.
+    pub(crate) async fn connect_to(&mut self, dsn: String) {
+        let options: sqlx::postgres::PgConnectOptions = dsn.parse().unwrap();
+        self.database = options.connect().await.unwrap();
+        self.dsn = dsn;
+    }
+
     pub(crate) fn config(&self) -> Config {
         let pairs = [
             ("POSTGRES_DSN", self.dsn.clone()),
@@ -55,12 +62,8 @@ impl World {
     }
 
     pub(crate) fn start(&self) -> Running {
-        self.start_with(self.config())
-    }
-
-    pub(crate) fn start_with(&self, config: Config) -> Running {
         let stop = CancellationToken::new();
-        let task = tokio::spawn(odock_projector::run(config, stop.clone()));
+        let task = tokio::spawn(odock_projector::run(self.config(), stop.clone()));
         Running { stop, task }
     }
 

@@ -121,7 +121,7 @@ async fn what_cannot_be_read_is_set_aside_and_the_rest_goes_on() {
     let projector = world.start();
     let mut gateway = Gateway::open(&world).await;
     let good = gateway.finished(&[], 1, 0);
-    gateway.append(&world, &[good.clone()]).await;
+    gateway.append(&world, std::slice::from_ref(&good)).await;
     // Seq 3: another's event. Seq 4: noise. Seq 5 and 6: an entry that is no batch.
     let foreign = codec::encode(&examples::of_kind(Kind::UsageFinished)).unwrap();
     let bytes = codec::pack_batch([foreign.as_slice(), b"noise"]).unwrap();

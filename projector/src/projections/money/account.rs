@@ -119,9 +119,15 @@ pub(super) async fn insert_missing(
     accounts: &BTreeMap<AccountId, Option<AccountSpec>>,
 ) -> Result<BTreeSet<AccountId>, ProjectorError> {
     let specs: Vec<&AccountSpec> = accounts.values().flatten().collect();
+    let missing = missing(connection, &specs).await?;
+    let specs: Vec<&AccountSpec> = specs
+        .into_iter()
+        .filter(|spec| missing.contains(&spec.id))
+        .collect();
     if specs.is_empty() {
         return Ok(BTreeSet::new());
     }
+    share_budgets(connection, &missing).await?;
     let (budgets, starts): (Vec<Uuid>, Vec<Time>) = specs
         .iter()
         .map(|spec| (spec.id.budget.0, spec.id.window_start.to_datetime()))
@@ -161,6 +167,42 @@ pub(super) async fn insert_missing(
     .fetch_all(connection)
     .await?;
     Ok(inserted.into_iter().map(id_of).collect())
+}
+
+async fn missing(
+    connection: &mut PgConnection,
+    specs: &[&AccountSpec],
+) -> Result<BTreeSet<AccountId>, ProjectorError> {
+    if specs.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let ids: Vec<AccountId> = specs.iter().map(|spec| spec.id).collect();
+    let (budgets, starts) = names_of(&ids);
+    let rows: Vec<(Uuid, Time)> = sqlx::query_as(
+        "SELECT wanted.budget_id, wanted.window_start
+         FROM unnest($1::uuid[], $2::timestamptz[]) AS wanted (budget_id, window_start)
+         WHERE NOT EXISTS (SELECT 1 FROM account a WHERE a.budget_id = wanted.budget_id
+             AND a.window_start = wanted.window_start)",
+    )
+    .bind(budgets)
+    .bind(starts)
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(id_of).collect())
+}
+
+/// Keeps budgets as they are while accounts of theirs are opened: a change that is folded at the same time would not
+/// see the new account, and a replay, which has one order, would.
+async fn share_budgets(
+    connection: &mut PgConnection,
+    accounts: &BTreeSet<AccountId>,
+) -> Result<(), ProjectorError> {
+    let ids: Vec<Uuid> = accounts.iter().map(|id| id.budget.0).collect();
+    sqlx::query("SELECT id FROM budget WHERE id = ANY($1) ORDER BY id FOR SHARE")
+        .bind(ids)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 fn id_of((budget, start): (Uuid, Time)) -> AccountId {

@@ -161,6 +161,21 @@ pub(crate) fn apply(
 }
 
 impl Folded {
+    /// Says what was set aside; not in a replay.
+    pub(crate) fn report(&self, batches: &[Batch]) {
+        for letter in &self.letters {
+            let Some(batch) = batches.get(letter.batch) else {
+                continue;
+            };
+            tracing::error!(
+                gateway.id = %batch.gateway_id,
+                seq = batch.first + letter.ordinal as u64,
+                reason = %letter.reason,
+                "a usage event was set aside"
+            );
+        }
+    }
+
     /// Writes events for people and dead letters; `before` is the position before the first batch's.
     pub(crate) async fn write(
         &self,
@@ -185,12 +200,6 @@ impl Folded {
             .filter_map(|letter| {
                 let batch = batches.get(letter.batch)?;
                 let event = batch.events.get(letter.ordinal)?;
-                tracing::error!(
-                    gateway.id = %batch.gateway_id,
-                    seq = event.seq,
-                    reason = %letter.reason,
-                    "a usage event was set aside"
-                );
                 Some(DeadLetter {
                     position: before + 1 + letter.batch as i64,
                     ordinal: letter.ordinal,

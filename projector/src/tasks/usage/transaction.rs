@@ -103,6 +103,7 @@ impl Transaction<'_> {
         gateways.write(connection).await?;
         money.write(connection, before).await?;
         transaction.commit().await?;
+        folded.report(self.batches);
         Ok(Committed {
             position: before + count as i64,
             messages: served.messages,

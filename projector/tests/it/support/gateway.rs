@@ -19,7 +19,7 @@ use odock_events::{
     },
     payload::{
         account::{AccountId, AccountSpec, Unit},
-        budget::{BudgetBody, BudgetOwner},
+        budget::{BudgetBody, BudgetMode, BudgetOwner},
         gateway::{GatewayClosed, GatewayOpened},
         lease::{LeaseReturned, LeaseStated, ReturnedLease, StatedLease},
         usage::{AccountUse, UsageFinished},
@@ -119,14 +119,18 @@ impl Gateway {
         })
     }
 
-    /// A call that cost `cost` and had reserved `reserved` on each account.
+    /// A call that cost `cost` and had reserved `reserved` on each hard account.
     pub(crate) fn finished(&self, accounts: &[AccountSpec], cost: i64, reserved: i64) -> Event {
         let Event::UsageFinished(example) = examples::of_kind(Kind::UsageFinished).event else {
             panic!("the example is another kind")
         };
         let used = |account: &AccountSpec| AccountUse {
             account: account.clone(),
-            reserved,
+            reserved: if account.mode == BudgetMode::Hard {
+                reserved
+            } else {
+                0
+            },
         };
         Event::UsageFinished(UsageFinished {
             usage_id: UsageId::generate(),
@@ -236,6 +240,26 @@ impl Gateway {
             accounts,
         });
         world.log.send_ask(&ask).await.unwrap();
+    }
+
+    /// Asks again and again, as a gateway does, until it is granted.
+    pub(crate) async fn ask_until_granted(
+        &mut self,
+        world: &World,
+        account: &AccountSpec,
+        must: i64,
+    ) -> ControlLease {
+        for _ in 0..300 {
+            self.show(world).await;
+            self.ask(world, account, must, must).await;
+            let message = self.control_within(Duration::from_millis(30)).await;
+            if let Some(ControlMessage::Leases { leases }) = message
+                && let Some(lease) = leases.into_iter().find(|lease| lease.granted >= must)
+            {
+                return lease;
+            }
+        }
+        panic!("nothing was granted")
     }
 
     /// The next message of the projector.

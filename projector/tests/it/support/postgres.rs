@@ -33,6 +33,28 @@ pub(crate) async fn database() -> String {
     url(directory, &name)
 }
 
+/// The URL of a copy of a database that nobody is connected to.
+pub(crate) async fn copy_of(dsn: &str) -> String {
+    let directory = SERVER.get_or_init(start).await;
+    let options: PgConnectOptions = dsn.parse().unwrap();
+    let original = options.get_database().unwrap();
+    let name = format!("copy_{}", COUNT.fetch_add(1, Ordering::SeqCst));
+    let mut maintenance = connect(directory, "postgres").await.unwrap();
+    // Sessions that were just closed may take a moment to go.
+    for statement in [
+        format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{original}'"
+        ),
+        format!("CREATE DATABASE {name} TEMPLATE {original}"),
+    ] {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+            .execute(&mut maintenance)
+            .await
+            .unwrap();
+    }
+    url(directory, &name)
+}
+
 fn url(directory: &Path, name: &str) -> String {
     format!(
         "postgres://postgres@localhost/{name}?host={}",
