@@ -63,11 +63,6 @@ pub enum Output {
         reclaim_id: Option<ReclaimId>,
         leases: Vec<ReturnedLease>,
     },
-    /// To be journaled, so that a restart knows it.
-    Granted {
-        account: AccountSpec,
-        granted: i64,
-    },
 }
 
 /// Times and bounds of the protocol.
@@ -114,9 +109,15 @@ pub struct Purse {
     /// Those whose idle parts go back at once; few, so that the hot path looks at few.
     scarce: BTreeSet<AccountId>,
     line: VecDeque<Waiter>,
+    /// Leases of windows that ended up to here are forgotten. Nothing is reserved there again, should the clock go back:
+    /// their totals are not known any more.
+    forgotten: Option<Timestamp>,
 }
 
 impl Purse {
+    /// Leases of which nothing is open are forgotten this long after their window.
+    pub const FORGOTTEN_AFTER_MICROS: i64 = 120_000_000;
+
     #[must_use]
     pub fn new(protocol: Protocol) -> Self {
         Self {
@@ -139,6 +140,10 @@ impl Purse {
         now: Timestamp,
         outputs: &mut Vec<Output>,
     ) -> Admission {
+        if let Some(want) = wants.iter().find(|want| self.is_forgotten(&want.account)) {
+            let account = want.account.clone();
+            return Admission::Refused(Refusal::Unanswered { account });
+        }
         for want in wants {
             self.lease(&want.account, now);
         }
@@ -205,6 +210,14 @@ impl Purse {
         true
     }
 
+    /// The account whose lease grows by this answer: to be journaled before `apply`, so that a restart knows what was
+    /// spent of it.
+    #[must_use]
+    pub fn grows(&self, answer: &ControlLease) -> Option<AccountSpec> {
+        let lease = self.leases.get(&answer.account)?;
+        (answer.granted > lease.totals.granted).then(|| lease.account.clone())
+    }
+
     /// An answer of the grant task.
     pub fn apply(&mut self, answer: &ControlLease, now: Timestamp, outputs: &mut Vec<Output>) {
         let Some(lease) = self.leases.get_mut(&answer.account) else {
@@ -218,28 +231,29 @@ impl Purse {
         if answer.granted > lease.totals.granted {
             lease.totals.granted = answer.granted;
             (lease.denied, lease.asked_at) = (None, None);
-            outputs.push(Output::Granted {
-                account: lease.account.clone(),
-                granted: answer.granted,
-            });
         }
-        if let Some(denial) = &answer.denial {
+        // A total that was reached since cannot be denied any more: the message is late.
+        let denial = answer.denial.as_ref();
+        let denial = denial.filter(|denial| denial.must > lease.totals.granted);
+        if let Some(denial) = denial {
             lease.asked_at = None;
             lease.denied = Some((now, denial.clone()));
         }
         self.serve(now, outputs);
-        if answer.denial.is_some() {
+        if denial.is_some() {
             self.refuse_denied(answer.account, now, outputs);
         }
         self.ask(now, outputs);
         self.return_scarce(outputs);
     }
 
-    /// Told to give back what is idle, of one account (which is scarce then) or of all. Always answers.
+    /// Told to give back what is idle, of one account (which is scarce then) or of all. Always answers. Who waits for
+    /// such an account asks anew at once: the totals of the ask before it count on what is given back now.
     pub fn reclaim(
         &mut self,
         reclaim_id: ReclaimId,
         account: Option<AccountId>,
+        now: Timestamp,
         outputs: &mut Vec<Output>,
     ) {
         self.scarce.extend(account);
@@ -247,12 +261,18 @@ impl Purse {
             Some(account) => lease.account.id == account,
             None => lease.spendable() > 0,
         };
-        let chosen = self.leases.values_mut().filter(|lease| chosen(lease));
-        let leases = chosen.map(Lease::give_back).collect();
+        let mut leases = Vec::new();
+        for lease in self.leases.values_mut().filter(|lease| chosen(lease)) {
+            if lease.spendable() > 0 {
+                lease.asked_at = None;
+            }
+            leases.push(lease.give_back());
+        }
         outputs.push(Output::Return {
             reclaim_id: Some(reclaim_id),
             leases,
         });
+        self.ask(now, outputs);
     }
 
     /// A budget was changed or deleted: its idle parts go back and its accounts take the new limit and mode on the
@@ -293,12 +313,15 @@ impl Purse {
             },
             outputs,
         );
+        let over = now.0.saturating_sub(Self::FORGOTTEN_AFTER_MICROS);
+        let forgotten = &mut self.forgotten;
         self.leases.retain(|_, lease| {
-            let over = lease
-                .account
-                .window_end
-                .is_some_and(|end| now.0 >= end.0 + 120_000_000);
-            !(over && lease.totals.open() == 0 && lease.reserved == 0 && lease.waiting == 0)
+            let end = lease.account.window_end.filter(|end| end.0 <= over);
+            let unused = lease.totals.open() == 0 && lease.reserved == 0 && lease.waiting == 0;
+            if end.is_some() && unused {
+                *forgotten = end.max(*forgotten);
+            }
+            end.is_none() || !unused
         });
         self.scarce
             .retain(|account| self.leases.contains_key(account));
@@ -346,6 +369,13 @@ impl Purse {
     #[must_use]
     pub fn line_length(&self) -> usize {
         self.line.len()
+    }
+
+    fn is_forgotten(&self, account: &AccountSpec) -> bool {
+        let ended = account
+            .window_end
+            .is_some_and(|end| Some(end) <= self.forgotten);
+        ended && !self.leases.contains_key(&account.id)
     }
 
     fn lease(&mut self, account: &AccountSpec, now: Timestamp) -> &mut Lease {
