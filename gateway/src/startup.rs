@@ -1,54 +1,140 @@
 //! Puts the gateway together, serves until it is told to stop, and takes it apart in the order that loses nothing.
 //! Called by `odock gateway`.
 
-use std::{io::Write as _, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use odock_events::clock::{Clock, SystemClock};
+use odock_events::{
+    clock::{Clock, SystemClock},
+    ledger::{purse::Protocol, window::window_at},
+    log::redis::RedisLog,
+    payload::account::AccountId,
+    seal::PrivateKey,
+};
 use secrecy::ExposeSecret as _;
-use serde::Serialize;
 use sqlx::postgres::PgPoolOptions;
-use tokio::{net::TcpListener, sync::mpsc};
-use tokio_util::sync::CancellationToken;
+use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    budget::Money,
-    config::Config,
+    config::{Config, ProviderKeySettings},
     http::{health::Dependencies, router, server, tls},
     journal::{Journal, JournalOptions},
+    money::{Asks, Money, MoneyLinks},
     pipeline::{
-        accounts::Accounts,
+        accounts::{self, Accounts},
         closer,
         live::LiveStreams,
         open_call::{Books, Unfinished},
     },
     provider::{client::UpstreamClient, targets::Targets},
     shutdown::Shutdown,
-    snapshot::{SnapshotCell, vault::Vault},
+    snapshot::{
+        Consequences, SnapshotCell,
+        follow::{Follower, FollowerIdentity, FollowerParts, OnApplied},
+        vault::Vault,
+    },
     state::{Gateway, RequestSettings},
     telemetry::metrics::Metrics,
+    usage::{self, Closed, Closing, Shipper, UsageError},
 };
+
+mod process;
 
 /// Serves until `stop` is cancelled, then drains.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
-    limit_process();
+    process::limit_process();
     let shutdown = Shutdown::new(stop);
-    let (gateway, queue) = build(&config, &shutdown)?;
-    let gateway = Arc::new(gateway);
-    let closing = CancellationToken::new();
+    let built = build(&config, &shutdown).await?;
+    let Built {
+        gateway,
+        queue,
+        asks,
+        follower,
+        shipper,
+        links,
+    } = built;
+    let background = Background::default();
     let closer = tokio::spawn(closer::run(
         queue,
         Arc::clone(&gateway.books),
-        closing.clone(),
+        background.closing.clone(),
     ));
+    gateway
+        .books
+        .money
+        .spawn(asks, links, &background.money, &background.closing);
+    let shipped = shipper.shipped();
+    let shipping = background.ship(shipper, &shutdown);
+    let from = follower.load_first().await;
+    tracing::info!(from = ?from, version = gateway.snapshot.version(), "configuration loaded");
+    let following = tokio::spawn(follower.run(background.closing.clone()));
+
     let served = serve(&config, &gateway).await;
     shutdown.drain(config.shutdown_grace).await;
-    closing.cancel();
+    background.closing.cancel();
     if tokio::time::timeout(LAST_RECORDS, closer).await.is_err() {
         tracing::error!("some finished calls could not be written; the next start settles them");
     }
-    served
+    background.money.close();
+    background.money.wait().await;
+    following.await.context("the follower failed")?;
+    let closing = Closing {
+        journal: &gateway.books.journal,
+        money: &gateway.books.money,
+        clock: &*gateway.books.clock,
+        shipped,
+    };
+    let fatal = background.end(closing, shipping).await?;
+    served?;
+    fatal.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// The tasks beside the calls, in the order in which they end: closer, money and follower, shipper.
+#[derive(Default)]
+struct Background {
+    closing: CancellationToken,
+    money: TaskTracker,
+    shipping: CancellationToken,
+}
+
+impl Background {
+    /// Starts the shipper. When it cannot go on for good, the gateway ends.
+    fn ship(&self, shipper: Shipper, shutdown: &Shutdown) -> JoinHandle<Option<UsageError>> {
+        let (shipping, stop) = (self.shipping.clone(), shutdown.stop.clone());
+        tokio::spawn(async move {
+            let error = shipper.run(shipping).await.err();
+            if let Some(error) = &error {
+                tracing::error!(%error, "usage can no longer be shipped; the gateway ends");
+                stop.cancel();
+            }
+            error
+        })
+    }
+
+    /// Closes the gateway's books. With a shipper that has failed for good there is nothing to close.
+    async fn end(
+        &self,
+        closing: Closing<'_>,
+        shipper: JoinHandle<Option<UsageError>>,
+    ) -> anyhow::Result<Option<UsageError>> {
+        if !shipper.is_finished() {
+            match closing.run(LAST_SHIPMENT).await? {
+                Closed::Drained => tracing::info!("gateway closed, everything is in Postgres"),
+                Closed::Unconfirmed(events) => {
+                    tracing::warn!(
+                        events,
+                        "gateway closed; the journal ships the rest at the next start"
+                    );
+                }
+                Closed::OpenCalls(calls) => {
+                    tracing::warn!(calls, "calls were still open; the next start settles them");
+                }
+            }
+        }
+        self.shipping.cancel();
+        shipper.await.context("the shipper failed")
+    }
 }
 
 async fn serve(config: &Config, gateway: &Arc<Gateway>) -> anyhow::Result<()> {
@@ -62,7 +148,7 @@ async fn serve(config: &Config, gateway: &Arc<Gateway>) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
     if let Some(path) = &config.ready_file {
-        write_ready_file(path, address)
+        process::write_ready_file(path, address)
             .with_context(|| format!("READY_FILE {} cannot be written", path.display()))?;
     }
     tracing::info!(%address, gateway_id = %gateway.id, "gateway listens");
@@ -80,20 +166,55 @@ async fn serve(config: &Config, gateway: &Arc<Gateway>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn build(
-    config: &Config,
-    shutdown: &Shutdown,
-) -> anyhow::Result<(Gateway, mpsc::Receiver<Unfinished>)> {
-    let (journal, _recovered) = Journal::open(JournalOptions::new(config.journal_dir.clone()))?;
+/// The gateway and what will run beside it.
+struct Built {
+    gateway: Arc<Gateway>,
+    queue: mpsc::Receiver<Unfinished>,
+    asks: Asks,
+    follower: Follower,
+    shipper: Shipper,
+    links: MoneyLinks,
+}
+
+async fn build(config: &Config, shutdown: &Shutdown) -> anyhow::Result<Built> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let metrics = Arc::new(Metrics::new()?);
-    let gateway_id = journal.identity().gateway_id;
-    let books = Arc::new(Books {
-        journal,
-        money: Arc::new(Money),
-        metrics,
-        clock,
+    let redis_url = config.redis_url.expose_secret();
+    let log = RedisLog::connect(redis_url).await?;
+    let (journal, recovered) = Journal::open(JournalOptions::new(config.journal_dir.clone()))?;
+    let shipper = Shipper::new(journal.clone(), log.clone(), &recovered);
+    usage::open(&journal, recovered, &*clock)?;
+    let (money, asks) = Money::new(journal.clone(), Arc::clone(&clock), Protocol::default());
+    let money = Arc::new(money);
+    let identity = FollowerIdentity {
+        gateway_id: journal.identity().gateway_id,
+        epoch: journal.identity().epoch,
+    };
+    let snapshot = Arc::new(SnapshotCell::new(
+        config.snapshot.stale_policy,
+        config.snapshot.max_stale,
+    ));
+    let vault = Arc::new(vault(&config.provider_keys, Arc::clone(&clock))?);
+    let live = Arc::new(LiveStreams::default());
+    let pool = PgPoolOptions::new()
+        .max_connections(config.postgres.max_open)
+        .acquire_timeout(POSTGRES_PATIENCE)
+        .connect_lazy(config.postgres.dsn.expose_secret())?;
+    let follower = Follower::new(FollowerParts {
+        cell: Arc::clone(&snapshot),
+        vault: Arc::clone(&vault),
+        pool: pool.clone(),
+        redis_url: config.redis_url.clone(),
+        redis: log.clone(),
+        identity,
+        snapshot_file: config.snapshot.file.clone(),
+        clock: Arc::clone(&clock),
+        on_applied: on_applied(&live, &money),
     });
+    let links = MoneyLinks {
+        log,
+        redis_url: redis_url.to_owned(),
+        next_window: next_window(&snapshot),
+    };
     let upstream = &config.upstream;
     let client = UpstreamClient::new(
         upstream.limits,
@@ -101,34 +222,84 @@ fn build(
         upstream.extra_roots.as_deref(),
         shutdown.tracker.clone(),
     )?;
+    let metrics = Arc::new(Metrics::new()?);
     let (closer, queue) = mpsc::channel(queue_length(config));
-    let gateway = Gateway {
-        id: gateway_id,
+    let gateway = Arc::new(Gateway {
+        id: identity.gateway_id,
         settings: RequestSettings {
             body: config.body,
             journal_strict: config.journal_strict,
             prometheus: config.observability.prometheus,
         },
-        snapshot: Arc::new(SnapshotCell::new(
-            config.snapshot.stale_policy,
-            config.snapshot.max_stale,
-        )),
-        vault: Arc::new(Vault),
-        books,
+        snapshot,
+        vault,
+        books: Arc::new(Books {
+            journal,
+            money,
+            metrics,
+            clock,
+        }),
         accounts: Accounts::default(),
         client,
         targets: Targets::default(),
-        live: Arc::new(LiveStreams::default()),
+        live,
         closer,
         dependencies: Dependencies {
-            postgres: PgPoolOptions::new()
-                .max_connections(config.postgres.max_open)
-                .connect_lazy(config.postgres.dsn.expose_secret())?,
-            redis: redis::Client::open(config.redis_url.expose_secret())?,
+            postgres: pool,
+            redis: redis::Client::open(redis_url)?,
         },
         shutdown: shutdown.clone(),
-    };
-    Ok((gateway, queue))
+    });
+    Ok(Built {
+        gateway,
+        queue,
+        asks,
+        follower,
+        shipper,
+        links,
+    })
+}
+
+fn vault(settings: &ProviderKeySettings, clock: Arc<dyn Clock>) -> anyhow::Result<Vault> {
+    let private_key = settings.key_pair.as_ref().map(|pair| {
+        let key = PrivateKey::from_pem(pair.private_key_pem.expose_secret())
+            .context("PROVIDER_KEY_ENCRYPTION_PRIVATE_KEY does not read")?;
+        anyhow::ensure!(
+            key.key_id() == pair.key_id,
+            "PROVIDER_KEY_ENCRYPTION_KEY_ID is {}, the private key's is {}",
+            pair.key_id,
+            key.key_id(),
+        );
+        Ok(key)
+    });
+    Ok(Vault::new(
+        private_key.transpose()?,
+        settings.decrypt_cache_ttl,
+        clock,
+    ))
+}
+
+/// What a change of configuration asks of calls and money, before anybody is told that it is in force.
+fn on_applied(live: &Arc<LiveStreams>, money: &Arc<Money>) -> OnApplied {
+    let (live, money) = (Arc::clone(live), Arc::clone(money));
+    Arc::new(move |consequences: &Consequences| {
+        live.cut(&consequences.dead_keys);
+        for budget in &consequences.changed_budgets {
+            money.budget_changed(*budget);
+        }
+    })
+}
+
+/// The account of a budget at a moment, as the configuration is then.
+fn next_window(snapshot: &Arc<SnapshotCell>) -> Arc<crate::money::NextWindow> {
+    let cell = Arc::clone(snapshot);
+    Arc::new(move |account: AccountId, at| {
+        let snapshot = cell.load();
+        let budget = snapshot
+            .budget(account.budget)
+            .filter(|budget| budget.body.active)?;
+        window_at(&budget.body, at).map(|window| accounts::account(budget, window))
+    })
 }
 
 /// As many calls as there may be at a time: each holds a place for its end.
@@ -139,55 +310,9 @@ fn queue_length(config: &Config) -> usize {
     }
 }
 
-#[derive(Serialize)]
-struct Ready {
-    pid: u32,
-    addr: SocketAddr,
-}
-
-/// By rename, so that whoever waits for it never reads half.
-fn write_ready_file(path: &Path, addr: SocketAddr) -> std::io::Result<()> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let mut file = std::fs::File::create(&partial)?;
-    serde_json::to_writer(
-        &mut file,
-        &Ready {
-            pid: std::process::id(),
-            addr,
-        },
-    )?;
-    file.flush()?;
-    std::fs::rename(partial, path)
-}
-
-/// As many descriptors as the system lets us have; no core dumps, which would hold keys.
-fn limit_process() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised.and_then(|()| setrlimit(Resource::RLIMIT_CORE, 0, 0)) {
-        tracing::warn!(%error, "cannot set the limits of the process");
-    }
-}
-
 /// How long the journal may take for the last calls.
 const LAST_RECORDS: Duration = Duration::from_secs(5);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_ready_file_says_who_listens_where() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("ready.json");
-        write_ready_file(&path, "127.0.0.1:8080".parse().unwrap()).unwrap();
-        let text = std::fs::read_to_string(&path).unwrap();
-        let expected = format!(
-            "{{\"pid\":{},\"addr\":\"127.0.0.1:8080\"}}",
-            std::process::id()
-        );
-        assert_eq!(text, expected);
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
-    }
-}
+/// How long Postgres may take to have the last of it.
+const LAST_SHIPMENT: Duration = Duration::from_secs(10);
+/// How long a query waits for a connection.
+const POSTGRES_PATIENCE: Duration = Duration::from_secs(2);

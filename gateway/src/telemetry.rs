@@ -2,4 +2,4 @@
 //! something happens.
 
 pub mod metrics;
-
+pub mod traces;

@@ -63,7 +63,8 @@ impl Accounts {
     }
 }
 
-fn account(budget: &Budget, window: Window) -> AccountSpec {
+/// The account of a budget's window.
+pub(crate) fn account(budget: &Budget, window: Window) -> AccountSpec {
     AccountSpec {
         id: AccountId {
             budget: budget.id,

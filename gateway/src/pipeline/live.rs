@@ -27,14 +27,17 @@ impl LiveStreams {
         }
     }
 
-    /// Cuts the streams of every key that is not valid any more.
-    pub fn cut_unless(&self, is_valid: impl Fn(KeyId) -> bool) -> usize {
-        let mut cut = 0;
-        for (_, streams) in self.lock().iter().filter(|(key_id, _)| !is_valid(**key_id)) {
-            streams.values().for_each(CancellationToken::cancel);
-            cut += streams.len();
+    /// Cuts the streams of these keys; returns how many there were.
+    pub fn cut(&self, keys: &[KeyId]) -> usize {
+        if keys.is_empty() {
+            return 0;
         }
-        cut
+        let by_key = self.lock();
+        let streams = keys
+            .iter()
+            .filter_map(|key| by_key.get(key))
+            .flat_map(HashMap::values);
+        streams.map(CancellationToken::cancel).count()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<KeyId, HashMap<u64, CancellationToken>>> {
@@ -66,13 +69,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_streams_of_invalid_keys_are_cut_and_nothing_is_left_behind() {
+    fn only_the_streams_of_dead_keys_are_cut_and_nothing_is_left_behind() {
         let live = Arc::new(LiveStreams::default());
         let (kept, revoked) = (KeyId::generate(), KeyId::generate());
         let tokens = [(); 3].map(|()| CancellationToken::new());
         let streams = [(kept, 0), (revoked, 1), (revoked, 2)]
             .map(|(key, index)| live.enter(key, tokens[index].clone()));
-        assert_eq!(live.cut_unless(|key| key == kept), 2);
+        assert_eq!(live.cut(&[revoked]), 2);
         assert_eq!(
             tokens.map(|token| token.is_cancelled()),
             [false, true, true]

@@ -15,8 +15,8 @@ use tokio::sync::mpsc::OwnedPermit;
 
 use super::record::{CallRecord, Ending, Produced, reservations, settlements};
 use crate::{
-    budget::Money,
     journal::{Journal, Progress, Started},
+    money::Money,
     telemetry::metrics::Metrics,
 };
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use odock_events::{
-    clock::{SystemClock, Timestamp},
+    clock::{Clock, SystemClock, Timestamp},
     codec,
     envelope::Meta,
     ids::{AttemptId, BudgetId, GatewayId, KeyId, ModelId, OrganisationId, ProviderId, UsageId},
@@ -24,8 +24,8 @@ use super::{
     record::{CallRecord, Produced},
 };
 use crate::{
-    budget::Money,
     journal::{Journal, JournalOptions, Started},
+    money::Money,
     telemetry::metrics::Metrics,
 };
 
@@ -120,11 +120,12 @@ impl TestBooks {
         let directory = tempfile::tempdir().unwrap();
         let (journal, _) = Journal::open(JournalOptions::new(directory.path().to_owned())).unwrap();
         let (closer, queue) = mpsc::channel(8);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let books = Arc::new(Books {
+            money: Arc::new(Money::for_testing(&journal, Arc::clone(&clock), &[])),
             journal,
-            money: Arc::new(Money),
             metrics: Arc::new(Metrics::new().unwrap()),
-            clock: Arc::new(SystemClock),
+            clock,
         });
         Self {
             books,
