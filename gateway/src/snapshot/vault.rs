@@ -19,6 +19,7 @@ use odock_events::{
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{Snapshot, load::StoredEnvelope};
+use crate::error::{Code, GatewayError};
 
 mod secret;
 #[cfg(test)]
@@ -69,6 +70,19 @@ impl VaultError {
     }
 }
 
+/// What the caller is told. That a key comes in a moment is temporary; the rest is for the operator to mend.
+impl From<VaultError> for GatewayError {
+    fn from(error: VaultError) -> Self {
+        if error.is_temporary() {
+            Self::from(Code::ModelLookupUnavailable)
+                .with_retry_after(1)
+                .with_cause(error)
+        } else {
+            Self::from(Code::ProviderApiKeyNotConfigured).with_cause(error)
+        }
+    }
+}
+
 type Outcome = Result<Arc<ProviderSecret>, VaultError>;
 
 pub struct Vault {
@@ -90,6 +104,18 @@ impl Vault {
             envelopes: RwLock::default(),
             slots: RwLock::default(),
         }
+    }
+
+    /// A vault where these are open already.
+    #[cfg(test)]
+    pub(crate) fn holding<'a>(keys: impl IntoIterator<Item = (&'a ProviderKey, &'a str)>) -> Self {
+        let clock = odock_events::clock::FixedClock::default();
+        let vault = Self::new(None, Duration::from_secs(60), Arc::new(clock));
+        for (provider_key, secret) in keys {
+            let opened = ProviderSecret::new(secret.to_owned().into()).map(Arc::new);
+            vault.slot(provider_key).outcome.get_or_init(|| opened);
+        }
+        vault
     }
 
     /// The opened key: at once when it was opened lately, else after about a millisecond on another thread. Callers

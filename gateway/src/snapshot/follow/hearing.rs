@@ -107,7 +107,6 @@ async fn listen(shared: &Shared, backoff: &mut Backoff) -> Result<(), LogError> 
         if let Some(generation) = shared.parts.redis.generation(Plane::Config).await? {
             shared.hearing.generation_seen(generation);
         }
-        shared.parts.vault.forget_expired();
     }
 }
 

@@ -21,6 +21,7 @@ pub(super) async fn run(shared: &Shared, stop: &CancellationToken) {
             _ = applied.changed() => {}
             _ = ticks.tick() => {}
         }
+        shared.parts.vault.forget_expired();
         let Some(applied) = *applied.borrow_and_update() else {
             continue;
         };

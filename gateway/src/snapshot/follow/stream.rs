@@ -41,6 +41,8 @@ pub(super) async fn run(shared: &Arc<Shared>, stop: &CancellationToken) {
         Some(LoadedFrom::File) => Load::Should,
         Some(LoadedFrom::Nothing) | None => Load::Must,
     };
+    let mut backoff = Backoff::new(Duration::from_secs(5));
+    let mut parted_at = None;
     loop {
         if load == Load::Must {
             load_until_done(shared, stop).await;
@@ -52,6 +54,14 @@ pub(super) async fn run(shared: &Arc<Shared>, stop: &CancellationToken) {
         };
         tracing::warn!(reason = %parting, "configuration is loaded anew");
         load = Load::Must;
+        let current = shared.parts.cell.load();
+        let parted_before = parted_at.replace((current.generation, current.version));
+        if parted_before != parted_at {
+            backoff.reset();
+        } else if !backoff.pause(stop).await {
+            // Loading did not get past it.
+            return;
+        }
     }
 }
 
