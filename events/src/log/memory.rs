@@ -23,7 +23,8 @@ pub struct MemoryLog {
 struct Inner {
     generation: Option<u64>,
     management_seq: u64,
-    management: BTreeMap<u64, Vec<u8>>,
+    /// Seq to boundary and bytes.
+    management: BTreeMap<u64, (String, Vec<u8>)>,
     versions: HashMap<String, u64>,
     owners: HashMap<GatewayId, (u64, String)>,
     usage: HashMap<GatewayId, UsageStream>,
@@ -32,7 +33,14 @@ struct Inner {
 #[derive(Debug, Default)]
 struct UsageStream {
     top: u64,
-    entries: Vec<UsageEntry>,
+    entries: Vec<Kept>,
+}
+
+/// An entry, and who owned the stream before it: when it is lost, so is the change of owner.
+#[derive(Debug)]
+struct Kept {
+    entry: UsageEntry,
+    owner_before: Option<(u64, String)>,
 }
 
 impl MemoryLog {
@@ -62,19 +70,49 @@ impl MemoryLog {
         *self.lock() = Inner::default();
     }
 
-    /// The last entries of a gateway's stream are gone, as after a crash between two fsyncs; ids go back with them.
+    /// The last entries of a gateway's stream are gone, as after a crash between two fsyncs; ids and owner go back
+    /// with them.
     pub fn lose_tail(&self, gateway: GatewayId, entries: usize) {
-        if let Some(stream) = self.lock().usage.get_mut(&gateway) {
-            let keep = stream.entries.len().saturating_sub(entries);
-            stream.entries.truncate(keep);
-            stream.top = stream.entries.last().map_or(0, |entry| entry.last);
+        let mut inner = self.lock();
+        for _ in 0..entries {
+            let Some(stream) = inner.usage.get_mut(&gateway) else {
+                return;
+            };
+            let Some(lost) = stream.entries.pop() else {
+                return;
+            };
+            stream.top = lost.entry.first.saturating_sub(1);
+            match lost.owner_before {
+                Some(owner) => inner.owners.insert(gateway, owner),
+                None => inner.owners.remove(&gateway),
+            };
         }
+    }
+
+    /// The last commands are gone; versions and seqs go back with them.
+    pub fn lose_management_tail(&self, entries: usize) {
+        let mut inner = self.lock();
+        for _ in 0..entries {
+            let Some((seq, (boundary, _))) = inner.management.pop_last() else {
+                return;
+            };
+            inner.management_seq = seq - 1;
+            if let Some(version) = inner.versions.get_mut(&boundary) {
+                *version -= 1;
+            }
+        }
+    }
+
+    /// Epoch and nonce of the process that appended last, or that was seeded.
+    #[must_use]
+    pub fn usage_owner(&self, gateway: GatewayId) -> Option<(u64, String)> {
+        self.lock().owners.get(&gateway).cloned()
     }
 
     /// Drops entries up to a seq; the top stays, as in Redis, whose last id outlives its entries.
     pub fn trim_usage(&self, gateway: GatewayId, up_to_seq: u64) {
         if let Some(stream) = self.lock().usage.get_mut(&gateway) {
-            stream.entries.retain(|entry| entry.last > up_to_seq);
+            stream.entries.retain(|kept| kept.entry.last > up_to_seq);
         }
     }
 
@@ -102,10 +140,10 @@ impl EventLog for MemoryLog {
         if version != append.expected_version {
             return Ok(ManagementAppended::Conflict { version });
         }
-        inner.versions.insert(field, version + 1);
+        inner.versions.insert(field.clone(), version + 1);
         inner.management_seq += 1;
         let seq = inner.management_seq;
-        inner.management.insert(seq, append.bytes.to_vec());
+        inner.management.insert(seq, (field, append.bytes.to_vec()));
         Ok(ManagementAppended::Ok { seq })
     }
 
@@ -134,16 +172,19 @@ impl EventLog for MemoryLog {
         if append.first != top + 1 {
             return Ok(UsageAppended::Gap { top });
         }
+        let owner = (append.epoch, append.nonce.to_owned());
+        let owner_before = inner.owners.insert(append.gateway_id, owner);
+        let stream = inner.usage.entry(append.gateway_id).or_default();
         stream.top = append.last;
-        stream.entries.push(UsageEntry {
-            gateway_id: append.gateway_id,
-            first: append.first,
-            last: append.last,
-            bytes: append.bytes.to_vec(),
+        stream.entries.push(Kept {
+            entry: UsageEntry {
+                gateway_id: append.gateway_id,
+                first: append.first,
+                last: append.last,
+                bytes: append.bytes.to_vec(),
+            },
+            owner_before,
         });
-        inner
-            .owners
-            .insert(append.gateway_id, (append.epoch, append.nonce.to_owned()));
         Ok(UsageAppended::Ok { last: append.last })
     }
 
@@ -159,7 +200,7 @@ impl EventLog for MemoryLog {
         }
         let entries = inner.management.range(after_seq + 1..).take(count);
         Ok(entries
-            .map(|(seq, bytes)| ManagementEntry {
+            .map(|(seq, (_, bytes))| ManagementEntry {
                 seq: *seq,
                 bytes: bytes.clone(),
             })
@@ -183,6 +224,7 @@ impl EventLog for MemoryLog {
             .map_or(&[][..], |stream| &stream.entries);
         Ok(entries
             .iter()
+            .map(|kept| &kept.entry)
             .filter(|entry| entry.last > after_seq)
             .take(count)
             .cloned()

@@ -266,6 +266,23 @@ impl RedisLog {
         Ok(owners)
     }
 
+    /// Epoch and nonce of the process that appended last, or that was seeded. A gateway that meets a stranger here, or
+    /// a top above its journal's length at start while it is not the owner itself, runs on a copied disk.
+    pub async fn usage_owner(
+        &self,
+        generation: u64,
+        gateway: GatewayId,
+    ) -> Result<Option<(u64, String)>, LogError> {
+        let key = Keys::new(generation).owner();
+        let field = gateway.to_string();
+        let owner: Option<String> = self.connection.clone().hget(key, field).await?;
+        let Some(owner) = owner else { return Ok(None) };
+        match owner.split_once(':') {
+            Some((epoch, nonce)) => Ok(Some((number(epoch)?, nonce.to_owned()))),
+            None => Err(LogError::Answer(owner)),
+        }
+    }
+
     /// Drops entries of a usage stream that Postgres has.
     pub async fn trim_usage(
         &self,
