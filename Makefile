@@ -1,39 +1,48 @@
 # Two verbs do everything on a fresh machine: `make up` and `make test`. `make` alone lists the others.
+# Every cargo call names the whole workspace and one profile, so that none compiles again what another has built.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 
-# One profile, one target folder, one feature set: every cargo call names the whole workspace.
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-PYTHON_CLIENT := $(TARGET)/clients/python
-NODE_CLIENT := $(TARGET)/clients/node
-SETUP_DONE := $(TARGET)/setup-done
+TOOLS := $(TARGET)/tools
+CLIENTS := $(TARGET)/clients
+# Where tools/setup_without_root.py puts Postgres and Redis.
+STORES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/odock/stores
+export PATH := $(abspath $(TOOLS))/bin:$(STORES)/bin:$(PATH)
+PIP_INSTALL := install --quiet --disable-pip-version-check
 
-.PHONY: help setup up build test verify fmt lint docs tidy deny bench chaos soak fresh-clone coverage-of-lines nextest
+.PHONY: help setup up build test-tools test verify fmt lint docs doc deny bench chaos soak fresh-clone coverage-of-lines
 
 help: ## list the verbs
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 
-setup: $(SETUP_DONE) ## install what is missing: Postgres, Redis, nginx, the clients' SDKs
-$(SETUP_DONE): tools/setup.sh
-	tools/setup.sh "$(TARGET)"
-	@touch $@
+setup: ## install what is missing: Postgres, Redis, nginx, test runner, the clients' SDKs
+	@tools/setup.sh stores
+	@tools/setup.sh tests
+	@$(MAKE) --no-print-directory test-tools
+
+up: ## run everything on this machine; Ctrl-C stops it, data stays in .odock; flags: make up UP="--gateways 2"
+	@tools/setup.sh stores
+	$(CARGO) build --workspace --locked
+	@exec $(TARGET)/debug/odock up $(UP)
 
 build:
 	$(CARGO) build --workspace --locked
 
-up: setup ## run everything on this machine; Ctrl-C stops it, data stays in .odock
-	$(CARGO) build --workspace --locked
-	$(TARGET)/debug/odock up $(UP)
+test: setup build ## all tests, on real Postgres and Redis; the 20 slowest at the end; a part: make test T=budgets
+	status=0; $(CARGO) nextest run --workspace --locked --no-fail-fast $(T) || status=$$?; \
+	  python3 tools/slowest.py $(TARGET)/nextest/default/junit.xml; exit $$status
 
-nextest:
-	@command -v cargo-nextest >/dev/null || $(CARGO) install --locked cargo-nextest
-
-test: setup nextest ## all tests, on real Postgres and Redis; the 20 slowest at the end
-	$(CARGO) build --workspace --locked
-	$(CARGO) nextest run --workspace --locked --no-fail-fast; \
-	  status=$$?; python3 tools/slowest.py $(TARGET)/nextest/default/junit.xml; exit $$status
+verify: ## what CI runs: format, lints, documentation, tests, dependencies
+	$(CARGO) fmt --all --check
+	$(MAKE) lint
+	$(MAKE) doc
+	$(MAKE) test
+	$(MAKE) deny
+	$(MAKE) coverage-of-lines
 
 fmt: ## format the code
 	$(CARGO) fmt --all
@@ -41,34 +50,48 @@ fmt: ## format the code
 lint: ## clippy with every warning an error
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
-docs: ## the documentation, private items too
+doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
 
-deny: ## licences, bans and sources of dependencies
-	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
-	$(CARGO) deny --locked check licenses bans sources
+docs: build doc ## the documentation, private items too, and docs/CONFIGURATION.md
+	$(TARGET)/debug/odock check-config --document > docs/CONFIGURATION.md
 
-verify: setup ## what CI runs
-	$(CARGO) fmt --all --check
-	$(MAKE) lint
-	$(MAKE) docs
-	$(MAKE) test
-	$(MAKE) deny
+deny: $(TOOLS)/installed ## licences, bans and sources of dependencies
+	$(CARGO) deny --workspace --locked check --hide-inclusion-graph licenses bans sources
 
 bench: setup ## measure: gateway against nginx, the whole system, the push of configuration
 	$(CARGO) build --workspace --release --locked
 	$(TARGET)/release/odock-benches all $(BENCH)
 
-chaos: setup nextest ## longer schedules of failures, seeds printed
-	$(CARGO) build --workspace --locked
-	$(CARGO) nextest run --workspace --locked --profile chaos -E 'test(/chaos/)' --no-capture
+chaos: setup build ## longer schedules of failures, seeds printed
+	ODOCK_CHAOS_ROUNDS=$${ODOCK_CHAOS_ROUNDS:-20} \
+	  $(CARGO) nextest run --workspace --locked --profile chaos -E 'test(/(^|::)chaos_/)' --no-capture
 
-soak: setup nextest ## outages of minutes under steady load
-	$(CARGO) build --workspace --locked
-	$(CARGO) nextest run --workspace --locked --profile soak -E 'test(/soak/)' --no-capture
+soak: setup build ## steady load for long, with outages of minutes
+	ODOCK_SOAK_SECONDS=$${ODOCK_SOAK_SECONDS:-600} \
+	  $(CARGO) nextest run --workspace --locked --profile chaos -E 'test(/(^|::)soak_/)' --no-capture
 
-fresh-clone: ## the README's two commands in a bare Debian chroot (needs root and debootstrap)
+fresh-clone: ## the README's two commands in a bare Debian chroot (needs root)
 	tools/fresh_clone.sh
 
 coverage-of-lines: ## which lines of the product's checklist have a test
-	python3 tests/coverage_of_lines.py
+	@python3 tests/coverage_of_lines.py
+
+# Test runner and dependency checker as their projects build them, and the unmodified SDKs that the tests speak with.
+test-tools: $(TOOLS)/installed $(CLIENTS)/python/installed $(CLIENTS)/node/installed
+
+$(TOOLS)/installed: tools/requirements.txt
+	@tools/setup.sh tests
+	python3 -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip $(PIP_INSTALL) --require-hashes -r $<
+	@touch $@
+
+$(CLIENTS)/python/installed: tests/clients/requirements.txt
+	python3 -m venv $(CLIENTS)/python
+	$(CLIENTS)/python/bin/python -m pip $(PIP_INSTALL) -r $<
+	@touch $@
+
+$(CLIENTS)/node/installed: tests/clients/node-packages.txt
+	mkdir -p $(CLIENTS)/node
+	npm install --silent --no-save --no-audit --no-fund --prefix $(CLIENTS)/node $$(cat $<)
+	@touch $@

@@ -53,7 +53,7 @@ pub(crate) fn prepare(dir: &DataDir) -> anyhow::Result<PrivateRedis> {
         log: dir.logs().join("redis.log"),
     };
     Ok(PrivateRedis {
-        url: format!("redis://:{password}@{addr}"),
+        url: format!("redis://default:{password}@{addr}"),
         plan,
     })
 }
