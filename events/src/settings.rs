@@ -326,6 +326,10 @@ fn read_file(path: &Path) -> Result<Vec<(String, String)>, SettingsError> {
     pairs.collect()
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the environment"
+)]
 fn read_environment(name: &str) -> Result<Option<String>, SettingsError> {
     match env::var(name) {
         Ok(value) => Ok(Some(value)),
