@@ -18,11 +18,13 @@ CREATE TABLE generation (
     generation bigint NOT NULL,
     -- What the projector found in Redis; another value there means that Redis is not the one it knew.
     redis_run_id text NOT NULL,
-    -- The generation since which every open gateway must have stated its leases before hard money is granted, set
-    -- when Postgres was found older than what Redis or a gateway had seen of it; 0: none.
-    stating bigint NOT NULL
+    -- The generation since which gateways state their leases: that in which Postgres was last found older than what
+    -- Redis or a gateway had seen of it; 0: never.
+    stating bigint NOT NULL,
+    -- Whether every gateway that was there has done so: no hard money is granted before.
+    stating_over boolean NOT NULL
 );
-INSERT INTO generation (id, generation, redis_run_id, stating) VALUES (1, 0, '', 0);
+INSERT INTO generation (id, generation, redis_run_id, stating, stating_over) VALUES (1, 0, '', 0, true);
 
 -- Management entries and what the projector decided, one entry a position. Append-only.
 CREATE TABLE event_log (

@@ -13,7 +13,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new("REDIS_URL", "where Redis is: redis://host:port or redis+unix:///path").required().secret(),
     Setting::new("READY_FILE", "a file that is written when the projector is up and when it becomes active"),
     Setting::new("PROJECTOR_ID", "the name of this projector in status and logs; by default its process id"),
-    Setting::new("PROJECTOR_BATCH", "usage events that one transaction takes at most").default("500"),
+    Setting::new("PROJECTOR_BATCH", "usage events that one transaction takes at most").default("2000"),
     Setting::new("PROJECTOR_LINGER", "how long few usage events wait for more before they are written")
         .default("20ms"),
 ];
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn the_stores_are_enough() {
         let config = Config::from_settings(&settings(&STORES)).unwrap();
-        assert_eq!(config.batch, 500);
+        assert_eq!(config.batch, 2000);
         assert_eq!(config.linger, Duration::from_millis(20));
         assert_eq!(config.id, std::process::id().to_string());
     }

@@ -1,7 +1,10 @@
 //! Generations: whether Redis and Postgres still belong together, and the one way to bring them together again when
 //! they do not. Looked at when a term begins and with every beat.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use odock_events::{
     clock::Clock,
@@ -247,8 +250,14 @@ async fn suspect_postgres(
             "postgres is older than redis has seen it",
         )));
     }
+    // Watermarks before checkpoints: another projector that is still at work moves the checkpoint first.
+    let mut acknowledged = BTreeMap::new();
+    for (gateway, _) in checkpoint::usage_streams(database).await? {
+        let watermark = log.watermark(known.generation, gateway).await?.unwrap_or(0);
+        acknowledged.insert(gateway, watermark);
+    }
     for (gateway, folded) in checkpoint::usage_streams(database).await? {
-        let acknowledged = log.watermark(known.generation, gateway).await?.unwrap_or(0);
+        let acknowledged = acknowledged.get(&gateway).copied().unwrap_or(0);
         if acknowledged > folded {
             let what = format!("{gateway} was acknowledged up to {acknowledged}, not {folded}");
             return Ok(Some(Suspicion::of_postgres(what)));

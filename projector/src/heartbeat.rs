@@ -24,6 +24,8 @@ pub(crate) async fn run(term: Term) -> Result<(), ProjectorError> {
             let message = ControlMessage::StateLeases { generation };
             term.log.send_control(gateway, &message).await?;
         }
+        let live = term.live().await?;
+        parked::end_stating(&mut database, &live, term.is_new()).await?;
         let beat = Beat {
             generation: term.generation,
             config_version: term.signals.relayed.load(Ordering::SeqCst),

@@ -18,6 +18,7 @@ mod error;
 mod generation;
 mod head;
 mod heartbeat;
+mod lag;
 mod leadership;
 mod live;
 mod projections;

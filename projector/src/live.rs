@@ -41,20 +41,29 @@ impl Live {
             .is_some_and(|(until, _)| Instant::now() < *until)
     }
 
-    pub(crate) async fn gateways(
+    /// The live gateways as of at most a quarter of a second ago.
+    pub(crate) async fn lately(
         &self,
         log: &RedisLog,
         clock: &dyn Clock,
     ) -> Result<Arc<BTreeSet<GatewayId>>, ProjectorError> {
-        if let Some((at, gateways)) = self
+        let kept = self
             .kept
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .as_ref()
-            && at.elapsed() < KEPT
-        {
-            return Ok(Arc::clone(gateways));
+            .clone();
+        match kept {
+            Some((at, gateways)) if at.elapsed() < KEPT => Ok(gateways),
+            Some(_) | None => self.now(log, clock).await,
         }
+    }
+
+    /// The live gateways now: who can be called for idle parts.
+    pub(crate) async fn now(
+        &self,
+        log: &RedisLog,
+        clock: &dyn Clock,
+    ) -> Result<Arc<BTreeSet<GatewayId>>, ProjectorError> {
         let now = clock.now();
         let presences = log.presences(self.generation).await?;
         let live = presences

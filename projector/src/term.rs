@@ -26,7 +26,7 @@ use crate::{
     config::Config,
     error::ProjectorError,
     generation::{self, Suspicion},
-    heartbeat,
+    heartbeat, lag,
     live::Live,
     ready::ReadyFile,
     relay::{self, CommittedDelta},
@@ -103,7 +103,12 @@ impl Term {
 
     /// The gateways with a fresh heartbeat.
     pub(crate) async fn live(&self) -> Result<Arc<BTreeSet<GatewayId>>, ProjectorError> {
-        self.live.gateways(&self.log, &*self.clock).await
+        self.live.now(&self.log, &*self.clock).await
+    }
+
+    /// The same as of a moment ago, for what needs only about how many there are.
+    pub(crate) async fn live_lately(&self) -> Result<Arc<BTreeSet<GatewayId>>, ProjectorError> {
+        self.live.lately(&self.log, &*self.clock).await
     }
 }
 
@@ -144,6 +149,7 @@ pub(crate) async fn run(
     tasks.spawn(usage::run(term.clone()));
     tasks.spawn(grants::run(term.clone(), notice_queue));
     tasks.spawn(windows::run(term.clone()));
+    tasks.spawn(lag::run(term.clone()));
     tasks.spawn(relay::run(term.clone(), delta_queue));
     tasks.spawn(heartbeat::run(term.clone()));
     tasks.spawn(generation::keep_checkpoint(term.clone()));

@@ -54,7 +54,8 @@ async fn write(
     let mut transaction = database.begin().await?;
     let raised = sqlx::query(
         "UPDATE generation SET generation = $1, redis_run_id = $2,
-             stating = CASE WHEN $3 THEN $1 ELSE stating END
+             stating = CASE WHEN $3 THEN $1 ELSE stating END,
+             stating_over = stating_over AND NOT $3
          WHERE id = 1 AND generation = $4",
     )
     .bind(generation as i64)

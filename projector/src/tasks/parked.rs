@@ -157,11 +157,12 @@ pub(crate) async fn is_stating(
     live: &BTreeSet<GatewayId>,
     is_new: bool,
 ) -> Result<bool, ProjectorError> {
-    let stating: i64 = sqlx::query_scalar("SELECT stating FROM generation WHERE id = 1")
-        .fetch_one(&mut *connection)
-        .await?;
-    if stating == 0 || is_new {
-        return Ok(stating != 0);
+    let (stating, over): (i64, bool) =
+        sqlx::query_as("SELECT stating, stating_over FROM generation WHERE id = 1")
+            .fetch_one(&mut *connection)
+            .await?;
+    if over || is_new {
+        return Ok(!over);
     }
     let live: Vec<Uuid> = live.iter().map(|gateway| gateway.0).collect();
     Ok(sqlx::query_scalar(
@@ -173,6 +174,20 @@ pub(crate) async fn is_stating(
     .bind(live)
     .fetch_one(connection)
     .await?)
+}
+
+/// Ends the wait once everybody has stated its leases.
+pub(crate) async fn end_stating(
+    connection: &mut PgConnection,
+    live: &BTreeSet<GatewayId>,
+    is_new: bool,
+) -> Result<(), ProjectorError> {
+    if !is_stating(connection, live, is_new).await? {
+        sqlx::query("UPDATE generation SET stating_over = true WHERE id = 1 AND NOT stating_over")
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
 }
 
 /// The open gateways that have still to state their leases, and for which generation.

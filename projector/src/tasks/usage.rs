@@ -144,7 +144,7 @@ impl UsageTask {
             ensure_partitions(&mut self.database, day).await?;
             self.day = Some(day);
         }
-        let live = self.term.live().await?;
+        let live = self.term.live_lately().await?;
         let transaction = Transaction {
             generation: self.term.generation,
             recorded_at,

@@ -9,6 +9,7 @@
 mod generation;
 mod grants;
 mod management;
+mod purses;
 mod rebuild;
 mod support;
 mod usage;

@@ -1,13 +1,15 @@
 //! Commands: accepted, refused, repeated, folded by two projectors at once, and across crashes.
 
+use std::time::Duration;
+
 use odock_events::{
     codec::Entry,
     ids::{CommandId, KeyId, TeamId},
     log::reader::StreamReader,
     state::config::ConfigDelta,
 };
+use odock_projector::check::{Depth, violations};
 use serde_bytes::ByteBuf;
-use std::time::Duration;
 
 use crate::support::{
     World,
@@ -237,4 +239,38 @@ async fn an_unknown_kind_stops_the_projector_and_nothing_is_skipped() {
             .contains("management entry 2")
     );
     assert_eq!(world.number("SELECT position FROM log_head").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_are_cut_do_no_harm() {
+    let mut world = World::new().await;
+    let (active, standby) = (world.start(), world.start());
+    let mut admin = Admin::default();
+    let organisation = admin.organisation(&mut world, "Acme").await;
+    for number in 0..8 {
+        let team = team_created(organisation, TeamId::generate(), "team");
+        append(
+            &world,
+            CommandId::generate(),
+            Some(organisation),
+            number,
+            &[team],
+        )
+        .await;
+        // As a restart of Postgres does it: every session of every projector ends.
+        sqlx::query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE datname = current_database() AND application_name LIKE 'odock-projector%'",
+        )
+        .execute(&mut world.database)
+        .await
+        .unwrap();
+    }
+    world.reaches("SELECT count(*) FROM team", 8).await;
+    assert_eq!(
+        violations(&mut world.database, Depth::Full).await.unwrap(),
+        []
+    );
+    active.stop().await;
+    standby.stop().await;
 }

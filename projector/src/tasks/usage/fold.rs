@@ -79,20 +79,18 @@ pub(crate) fn touch_event(envelope: &Envelope, touched: &mut Touched) {
             touched.leases.insert((account, gateway));
         }
     }
-    match &envelope.event {
-        Event::UsageFinished(usage) => {
-            for used in &usage.accounts {
-                touched.lease(&used.account, usage.gateway_id);
-            }
+    if let Event::UsageFinished(usage) = &envelope.event {
+        for used in &usage.accounts {
+            touched.lease(&used.account, usage.gateway_id);
         }
-        Event::LeaseStated(stated) => {
-            for lease in &stated.leases {
-                touched.lease(&lease.account, stated.gateway_id);
-            }
+    }
+    if let Event::LeaseStated(stated) = &envelope.event {
+        for lease in &stated.leases {
+            touched.lease(&lease.account, stated.gateway_id);
         }
-        Event::LeaseGranted(granted) => touched.lease(&granted.account, granted.gateway_id),
-        // The rest opens no account.
-        _ => {}
+    }
+    if let Event::LeaseGranted(granted) = &envelope.event {
+        touched.lease(&granted.account, granted.gateway_id);
     }
 }
 
