@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use odock_events::{
     clock::Timestamp,
-    ids::{OrganisationId, SealedSecretId},
+    ids::{GrantId, KeyId, ModelId, OrganisationId, SealedSecretId},
     state::{EntityRow, Row},
 };
 use serde::de::DeserializeOwned;
@@ -109,8 +109,12 @@ async fn read_table(
             Table::ProviderKey => EntityRow::ProviderKey(parse(&row)?),
             Table::Model => EntityRow::Model(parse(&row)?),
             Table::Key => EntityRow::Key(parse(&row)?),
-            Table::Grant => EntityRow::Grant(parse(&row)?),
             Table::Budget => EntityRow::Budget(parse(&row)?),
+            Table::Grant => {
+                let (key, model) = (KeyId(row.try_get(1)?), ModelId(row.try_get(2)?));
+                snapshot.put_grant(GrantId(row.try_get(0)?), key, model);
+                continue;
+            }
         };
         snapshot.put(row, &mut consequences);
     }
@@ -176,7 +180,8 @@ const TABLES: &[(Table, &str)] = &[
     ),
     (
         Table::Grant,
-        "SELECT id, organisation_id, version, created_at, updated_at, body FROM model_grant",
+        // What a grant says is in these columns too, and there are as many grants as keys.
+        "SELECT id, key_id, model_id FROM model_grant",
     ),
     (
         Table::Budget,

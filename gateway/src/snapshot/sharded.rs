@@ -4,7 +4,7 @@
 use std::{
     borrow::Borrow,
     collections::HashMap,
-    hash::{BuildHasher as _, Hash, RandomState},
+    hash::{BuildHasher, Hash, Hasher, RandomState},
     sync::Arc,
 };
 
@@ -12,8 +12,8 @@ const SHARDS: usize = 1_024;
 
 #[derive(Debug)]
 pub(crate) struct ShardedMap<K, V> {
-    shards: Vec<Arc<HashMap<K, V>>>,
-    hasher: RandomState,
+    shards: Arc<[Arc<HashMap<K, V, IdHashing>>]>,
+    hashing: IdHashing,
     length: usize,
 }
 
@@ -21,7 +21,7 @@ impl<K, V> Clone for ShardedMap<K, V> {
     fn clone(&self) -> Self {
         Self {
             shards: self.shards.clone(),
-            hasher: self.hasher.clone(),
+            hashing: self.hashing,
             length: self.length,
         }
     }
@@ -29,10 +29,13 @@ impl<K, V> Clone for ShardedMap<K, V> {
 
 impl<K, V> Default for ShardedMap<K, V> {
     fn default() -> Self {
-        let empty = Arc::new(HashMap::new());
+        let hashing = IdHashing {
+            seed: RandomState::new().hash_one(SHARDS),
+        };
+        let empty = Arc::new(HashMap::with_hasher(hashing));
         Self {
-            shards: vec![empty; SHARDS],
-            hasher: RandomState::new(),
+            shards: vec![empty; SHARDS].into(),
+            hashing,
             length: 0,
         }
     }
@@ -51,12 +54,10 @@ impl<K: Eq + Hash + Clone, V: Clone> ShardedMap<K, V> {
 
     /// A value to change in place. Its shard is copied first if an older clone shares it.
     pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        // Nothing is copied for a key that is not there.
+        self.get(key)?;
         let index = self.shard_of(key);
-        let shard = self.shards.get_mut(index)?;
-        if !shard.contains_key(key) {
-            return None;
-        }
-        Arc::make_mut(shard).get_mut(key)
+        Arc::make_mut(Arc::make_mut(&mut self.shards).get_mut(index)?).get_mut(key)
     }
 
     /// The value of `key` to change in place, made first if there is none.
@@ -65,25 +66,22 @@ impl<K: Eq + Hash + Clone, V: Clone> ShardedMap<K, V> {
         V: Default,
     {
         let index = self.shard_of(&key);
-        let shard = Arc::make_mut(&mut self.shards[index]);
+        let shard = Arc::make_mut(&mut Arc::make_mut(&mut self.shards)[index]);
         self.length += usize::from(!shard.contains_key(&key));
         shard.entry(key).or_default()
     }
 
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
         let index = self.shard_of(&key);
-        let old = Arc::make_mut(self.shards.get_mut(index)?).insert(key, value);
+        let old = Arc::make_mut(Arc::make_mut(&mut self.shards).get_mut(index)?).insert(key, value);
         self.length += usize::from(old.is_none());
         old
     }
 
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+        self.get(key)?;
         let index = self.shard_of(key);
-        let shard = self.shards.get_mut(index)?;
-        if !shard.contains_key(key) {
-            return None;
-        }
-        let old = Arc::make_mut(shard).remove(key);
+        let old = Arc::make_mut(Arc::make_mut(&mut self.shards).get_mut(index)?).remove(key);
         self.length -= usize::from(old.is_some());
         old
     }
@@ -102,9 +100,53 @@ impl<K: Eq + Hash + Clone, V: Clone> ShardedMap<K, V> {
 
     fn shard_of<Q: Hash + ?Sized>(&self, key: &Q) -> usize {
         // The high bits: the shard's own map uses the low ones of its own hash.
-        (self.hasher.hash_one(key) >> 48) as usize % SHARDS
+        (self.hashing.hash_one(key) >> 48) as usize % SHARDS
     }
 }
+
+/// A fast hash for ids and digests: they are random and ours, nobody can choose them so that they collide.
+#[derive(Clone, Copy, Debug)]
+struct IdHashing {
+    seed: u64,
+}
+
+impl BuildHasher for IdHashing {
+    type Hasher = IdHasher;
+    fn build_hasher(&self) -> IdHasher {
+        IdHasher(self.seed)
+    }
+}
+
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.write_u64(u64::from_le_bytes(*word));
+        }
+        for byte in rest {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        // Both halves of the product: every bit of the word reaches every part of the hash.
+        let product = u128::from(self.0 ^ word) * MULTIPLIER;
+        self.0 = (product as u64) ^ ((product >> 64) as u64);
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// Odd, and its bits without a pattern: the golden ratio's.
+const MULTIPLIER: u128 = 0x9E37_79B9_7F4A_7C15;
 
 #[cfg(test)]
 mod tests {
@@ -131,5 +173,20 @@ mod tests {
             (Some(&70), None, 4_999)
         );
         assert_eq!(map.iter().count(), 4_999);
+    }
+
+    #[test]
+    fn ids_spread_over_the_shards() {
+        let mut map = ShardedMap::default();
+        for number in 0..100 * SHARDS as u128 {
+            // Made in the same millisecond, as a batch of keys is: only the last bits differ.
+            map.insert(
+                uuid::Uuid::from_u128((0x0193_54d0_e7f0_7000 << 64) + number),
+                (),
+            );
+        }
+        let sizes = map.shards.iter().map(|shard| shard.len());
+        let (least, most) = (sizes.clone().min().unwrap(), sizes.max().unwrap());
+        assert!(least > 40 && most < 180, "{least} to {most} around 100");
     }
 }

@@ -37,7 +37,10 @@ impl Shared {
         self: &Arc<Self>,
         stop: &CancellationToken,
     ) -> Result<(), ReloadError> {
-        let (shared, stop, runtime) = (Arc::clone(self), stop.clone(), Handle::current());
+        let (shared, runtime) = (Arc::clone(self), Handle::current());
+        // The load ends with whoever waits for it.
+        let stop = stop.child_token();
+        let _stop_when_dropped = stop.clone().drop_guard();
         let loading = tokio::task::spawn_blocking(move || {
             let loading = stop.run_until_cancelled(shared.load_and_install());
             runtime
