@@ -1,0 +1,226 @@
+//! A thousand calls at once on money for ten: none too many, none too few.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, stream};
+use odock_tests::{
+    Stack,
+    accounting::assert_accounted,
+    client::{Answer, say},
+    invariants::assert_invariants,
+    tenant::{FEE_NANOS, Key, Tenant},
+    wait::wait_until,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn line_170_a_thousand_calls_on_money_for_ten_reach_the_upstream_exactly_ten_times()
+-> anyhow::Result<()> {
+    let stack = Stack::builder().gateways(2).start().await?;
+    let tenant = stack.tenant().await?;
+    let key = tenant.key().await?;
+    let budget = tenant.key_budget(&key, 10 * FEE_NANOS).await?;
+    let answers = crowd(&stack, &key, "demo-fee", 1000).await?;
+
+    let mut by_status: BTreeMap<u16, u32> = BTreeMap::new();
+    for answer in &answers {
+        *by_status.entry(answer.status).or_default() += 1;
+    }
+    assert_eq!(by_status, BTreeMap::from([(200, 10), (402, 990)]));
+    for answer in answers.iter().filter(|answer| answer.status == 402) {
+        let denial = answer.refused(402, "budget_exceeded")?;
+        let error = &denial["error"];
+        assert_eq!(error["budget_id"], budget, "{error}");
+        assert_eq!(
+            error["scope"],
+            serde_json::json!({ "type": "key", "id": key.id }),
+            "{error}"
+        );
+        assert_eq!(error["limit_nanos"], 10 * FEE_NANOS, "{error}");
+        assert!(
+            error["held_nanos"].is_i64() && error["settled_nanos"].is_i64(),
+            "{error}"
+        );
+        assert!(error["resets_at"].is_string(), "{error}");
+        assert_eq!(answer.header("x-should-retry"), Some("false"));
+    }
+    assert_eq!(stack.demo.rows(0).await?.len(), 10);
+    let accounted = assert_accounted(&stack).await?;
+    assert_eq!(accounted.cost(), 10 * FEE_NANOS);
+    let window = tenant.reclaimed(&budget).await?;
+    assert_eq!(
+        (window.settled, window.held, window.free),
+        (10 * FEE_NANOS, 0, 0)
+    );
+    assert_invariants(&stack.postgres).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn line_079_settled_and_held_never_exceed_the_limit_and_what_is_left_can_be_spent()
+-> anyhow::Result<()> {
+    let stack = Stack::builder().gateways(2).start().await?;
+    let tenant = stack.tenant().await?;
+    let key = tenant.key().await?;
+    // About fifty calls of 1 + 20 tokens; each reserves for 200 tokens out.
+    let limit = 50 * 41_000;
+    let budget = tenant.key_budget(&key, limit).await?;
+    let over = AtomicBool::new(false);
+    let sample = async {
+        let mut samples = 0;
+        while !over.load(Ordering::Relaxed) {
+            let window = tenant.window(&budget).await?;
+            assert!(window.settled + window.held <= limit, "{window:?}");
+            assert_eq!(
+                window.free,
+                window.limit - window.held - window.settled,
+                "{window:?}"
+            );
+            samples += 1;
+        }
+        anyhow::Ok(samples)
+    };
+    let load = async {
+        let answers = crowd(&stack, &key, "demo-fast", 1000).await?;
+        over.store(true, Ordering::Relaxed);
+        anyhow::Ok(answers)
+    };
+    let (samples, answers) = tokio::try_join!(sample, load)?;
+    assert!(samples > 3, "the load was over before it was looked at");
+    assert!(
+        answers
+            .iter()
+            .all(|answer| matches!(answer.status, 200 | 402)),
+        "{:?}",
+        statuses(&answers)
+    );
+
+    let last = spend_the_rest(&stack, &tenant, &key, &budget).await?;
+    let accounted = assert_accounted(&stack).await?;
+    let window = tenant.reclaimed(&budget).await?;
+    assert_eq!((window.settled, window.held), (accounted.cost(), 0));
+    assert!(
+        window.free < last,
+        "{} were left, a reservation is {last}",
+        window.free
+    );
+    assert_invariants(&stack.postgres).await
+}
+
+/// One call after another until the first refusal: what is left then is less than one reservation, which is returned.
+async fn spend_the_rest(
+    stack: &Stack,
+    tenant: &Tenant,
+    key: &Key,
+    budget: &str,
+) -> anyhow::Result<i64> {
+    let mut reserved = 0;
+    for round in 0..200 {
+        let free = tenant.reclaimed(budget).await?.free;
+        let answer = stack
+            .gateway(round % 2)?
+            .chat(&key.secret, &say("demo-fast", "hi"))
+            .await?;
+        if answer.status == 402 {
+            if reserved == 0 {
+                reserved = last_reservation(stack).await?;
+            }
+            anyhow::ensure!(
+                free < reserved,
+                "refused while {free} were left of {reserved}: {}",
+                answer.text()
+            );
+            return Ok(reserved);
+        }
+        answer.expect(200)?;
+        tenant
+            .usage(answer.header("x-odock-usage-id").unwrap_or_default())
+            .await?;
+        reserved = last_reservation(stack).await?;
+    }
+    anyhow::bail!("two hundred calls did not spend it")
+}
+
+async fn last_reservation(stack: &Stack) -> anyhow::Result<i64> {
+    let accounted = assert_accounted(stack).await?;
+    let attempts = accounted.records.iter().flat_map(|record| &record.attempts);
+    Ok(attempts
+        .map(|attempt| attempt.reserved)
+        .max()
+        .unwrap_or_default())
+}
+
+#[tokio::test]
+async fn line_082_an_unused_reservation_is_free_again_at_once() -> anyhow::Result<()> {
+    let stack = Stack::shared().await?;
+    let tenant = stack.tenant().await?;
+    let key = tenant.key().await?;
+    let budget = tenant.key_budget(&key, 10_000_000).await?;
+    let answer = stack
+        .gateway(0)?
+        .chat(&key.secret, &say("demo-fast", "hi"))
+        .await?;
+    answer.expect(200)?;
+    let record = tenant
+        .usage(answer.header("x-odock-usage-id").unwrap_or_default())
+        .await?;
+    let cost = record["cost_nanos"].as_i64().unwrap_or_default();
+    assert_eq!(cost, 41_000);
+    let window = tenant.reclaimed(&budget).await?;
+    assert_eq!(
+        (window.settled, window.held, window.free),
+        (cost, 0, 10_000_000 - cost)
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn line_081_a_label_that_a_client_repeats_deduplicates_nothing() -> anyhow::Result<()> {
+    let stack = Stack::shared().await?;
+    let tenant = stack.tenant().await?;
+    let key = tenant.key().await?;
+    let budget = tenant.key_budget(&key, 10 * FEE_NANOS).await?;
+    for _ in 0..3 {
+        let request = stack
+            .gateway(0)?
+            .chat_request(&key.secret)
+            .header("x-request-id", "the-same");
+        stack
+            .gateway(0)?
+            .send(request.json(&say("demo-fee", "hi")))
+            .await?
+            .expect(200)?;
+    }
+    wait_until("three records", Duration::from_secs(2), async || {
+        let records = tenant
+            .admin
+            .list(&tenant.path("/usage?request_id=the-same"))
+            .await?;
+        anyhow::ensure!(records.len() == 3, "{}", records.len());
+        Ok(())
+    })
+    .await?;
+    assert_eq!(tenant.reclaimed(&budget).await?.settled, 3 * FEE_NANOS);
+    Ok(())
+}
+
+/// So many calls at a time, half on each gateway.
+async fn crowd(stack: &Stack, key: &Key, model: &str, calls: usize) -> anyhow::Result<Vec<Answer>> {
+    let body = say(model, "hi");
+    let gateways = stack.gateways();
+    let calls = (0..calls)
+        .filter_map(|number| gateways.get(number % gateways.len()))
+        .map(|gateway| gateway.chat(&key.secret, &body));
+    let answers: Vec<_> = stream::iter(calls).buffer_unordered(1000).collect().await;
+    answers.into_iter().collect()
+}
+
+fn statuses(answers: &[Answer]) -> BTreeMap<u16, usize> {
+    let mut counted = BTreeMap::new();
+    for answer in answers {
+        *counted.entry(answer.status).or_default() += 1;
+    }
+    counted
+}

@@ -1,0 +1,8 @@
+//! Keys, grants, providers and prices, from the change to what the next call sees.
+
+mod keys;
+mod ownership;
+mod pricing;
+mod provider_keys;
+mod providers;
+mod receipts;
