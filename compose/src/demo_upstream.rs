@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::{
     demo::{self, DemoOptions},
-    service::{self, ProcessOptions},
+    service::{self, ProcessOptions, Wishes},
     terminal::say,
     up::files,
 };
@@ -43,7 +43,7 @@ pub(crate) fn run(options: DemoUpstreamOptions) -> anyhow::Result<()> {
         data_dir,
         key,
     };
-    service::run_service(&process, None, |stop| {
+    service::run_service(&process, &Wishes::default(), |stop| {
         demo::run(demo, stop, move |bound| {
             say(format_args!("the demo provider listens on http://{bound}"));
             if let Some(path) = ready_file {

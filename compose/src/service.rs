@@ -6,6 +6,7 @@ use std::{future::Future, path::PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use odock_events::settings::{Setting, Settings, SettingsError};
+use odock_gateway::config::OtlpSettings;
 use tokio::runtime;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -43,8 +44,11 @@ pub(crate) fn run_gateway(options: &ServiceOptions) -> anyhow::Result<()> {
         odock_gateway::SETTINGS,
         odock_gateway::Config::from_settings,
     )?;
-    let threads = config.worker_threads;
-    run_service(&options.process, threads, |stop| {
+    let wishes = Wishes {
+        threads: config.worker_threads,
+        spans: config.observability.otlp.clone(),
+    };
+    run_service(&options.process, &wishes, |stop| {
         odock_gateway::run(config, stop)
     })
 }
@@ -55,7 +59,7 @@ pub(crate) fn run_projector(options: &ServiceOptions) -> anyhow::Result<()> {
         odock_projector::SETTINGS,
         odock_projector::Config::from_settings,
     )?;
-    run_service(&options.process, None, |stop| {
+    run_service(&options.process, &Wishes::default(), |stop| {
         odock_projector::run(config, stop)
     })
 }
@@ -66,7 +70,7 @@ pub(crate) fn run_admin(options: &ServiceOptions) -> anyhow::Result<()> {
         odock_admin::SETTINGS,
         odock_admin::Config::from_settings,
     )?;
-    run_service(&options.process, None, |stop| {
+    run_service(&options.process, &Wishes::default(), |stop| {
         odock_admin::run(config, stop)
     })
 }
@@ -80,24 +84,35 @@ fn read_config<C>(
     Ok(read(&settings)?)
 }
 
+/// What a service wants of its process beside the common options.
+#[derive(Default)]
+pub(crate) struct Wishes {
+    /// `None`: one thread for each core.
+    pub(crate) threads: Option<usize>,
+    pub(crate) spans: Option<OtlpSettings>,
+}
+
 /// Runs `start` until it ends by itself or a signal, or the end of the parent, cancels its token. A second signal ends the
 /// process at once: what it leaves behind is what a kill leaves behind.
 pub(crate) fn run_service<F, E>(
     process: &ProcessOptions,
-    threads: Option<usize>,
+    wishes: &Wishes,
     start: impl FnOnce(CancellationToken) -> F,
 ) -> anyhow::Result<()>
 where
     F: Future<Output = Result<(), E>>,
     anyhow::Error: From<E>,
 {
-    logging::start_logging(&process.log_level)?;
     let mut builder = runtime::Builder::new_multi_thread();
-    if let Some(threads) = threads {
+    if let Some(threads) = wishes.threads {
         builder.worker_threads(threads);
     }
     let runtime = builder.enable_all().build().context("start the runtime")?;
-    runtime.block_on(async {
+    let exporting = {
+        let _on_runtime = runtime.enter();
+        logging::start_logging(&process.log_level, wishes.spans.as_ref())?
+    };
+    let ended = runtime.block_on(async {
         let tasks = TaskTracker::new();
         let stop = Stop::on_signals(&tasks).context("listen for signals")?;
         if process.parent_pipe {
@@ -107,5 +122,12 @@ where
             ended = Box::pin(start(stop.in_order.clone())) => Ok(ended?),
             () = stop.at_once.cancelled() => std::process::exit(1),
         }
-    })
+    });
+    if let Some(exporting) = exporting {
+        exporting.finish();
+    }
+    if let Err(error) = &ended {
+        tracing::error!(%error, "the service ended with an error");
+    }
+    ended
 }

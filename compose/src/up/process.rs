@@ -26,12 +26,14 @@ pub(crate) fn is_running(pid: u32) -> bool {
     read_stat(pid).is_ok_and(|stat| stat.state != "Z" && stat.state != "X")
 }
 
-/// Ends every child that a killed `up` left. Services end by themselves when their parent does; the stores do not.
+/// Ends every child that a killed `up` left, and removes what an earlier run noted of its children. Services end by
+/// themselves when their parent does; the stores do not.
 pub(crate) async fn end_leftovers(run_dir: &Path) -> anyhow::Result<()> {
     let mut leftovers = Vec::new();
     for entry in fs::read_dir(run_dir)? {
         let path = entry?.path();
         if path.extension().is_none_or(|extension| extension != "pid") {
+            files::remove(&path)?;
             continue;
         }
         let noted = fs::read_to_string(&path)?;

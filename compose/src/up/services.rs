@@ -46,9 +46,8 @@ impl Shared<'_> {
                 "PROVIDER_KEY_ENCRYPTION_PRIVATE_KEY_FILE",
                 show(&self.provider_keys.private),
             ),
-            // The demo provider is on loopback.
-            ("UPSTREAM_ALLOW_PRIVATE_ADDRESSES", "true".to_owned()),
             ("SHUTDOWN_GRACE", "10s".to_owned()),
+            ("UPSTREAM_ALLOW_PRIVATE_ADDRESSES", "true".to_owned()),
         ];
         self.service("gateway", &name, settings.into(), odock_gateway::SETTINGS)
     }
@@ -93,8 +92,8 @@ impl Shared<'_> {
         self.plan("demo", arguments.into(), ready, &[], Duration::from_secs(5))
     }
 
-    /// Writes the settings of one service to `run/<name>.toml` and says how to run it. Settings that are not in that file
-    /// may come from the environment of `up`.
+    /// Writes the settings of one service to `run/<name>.toml` and says how to run it. What is not in that file may come from
+    /// the environment of `up`, and so may what a person may want otherwise there ([`OVERRIDABLE`]).
     fn service(
         &self,
         command: &str,
@@ -118,7 +117,10 @@ impl Shared<'_> {
         let others: Vec<&str> = table
             .iter()
             .map(|setting| setting.name)
-            .filter(|name| settings.iter().all(|(written, _)| written != name))
+            .filter(|name| {
+                let fixed = settings.iter().any(|(written, _)| written == name);
+                !fixed || OVERRIDABLE.contains(name)
+            })
             .collect();
         let arguments = [command.into(), "--config".into(), file.into_os_string()];
         Ok(self.plan(name, arguments.into(), ready, &others, SERVICE_GRACE))
@@ -159,5 +161,7 @@ fn show(path: &Path) -> String {
     path.display().to_string()
 }
 
+/// The demo provider is on loopback, so private addresses are allowed unless the environment says otherwise.
+const OVERRIDABLE: &[&str] = &["UPSTREAM_ALLOW_PRIVATE_ADDRESSES", "SHUTDOWN_GRACE"];
 /// Longer than the gateway's own grace.
-const SERVICE_GRACE: Duration = Duration::from_secs(15);
+const SERVICE_GRACE: Duration = Duration::from_secs(20);
