@@ -1,0 +1,109 @@
+//! Descriptions of answers that are put together by hand rather than from one type.
+
+use serde_json::Value;
+use utoipa::ToSchema;
+
+macro_rules! shapes {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(ToSchema)]
+        #[expect(dead_code, reason = "only its schema is used")]
+        pub(crate) struct $name { $($(#[$field_doc])* $field: $type,)* }
+    )*};
+}
+
+shapes! {
+    Health { status: String, }
+    Deleted { id: String, deleted: bool, }
+    EncryptionKey { key_id: String, alg: String, public_key_pem: String, }
+    /// A `day`, a `key_id` or a `model`, as it was grouped.
+    SummaryGroup {
+        day: Option<String>,
+        key_id: Option<String>,
+        model: Option<String>,
+        requests: i64,
+        input_tokens: i64,
+        output_tokens: i64,
+        cost_nanos: i64,
+        errors: i64,
+    }
+    SummaryView { data: Vec<SummaryGroup>, }
+    EventEntity { r#type: String, id: String, version: u64, }
+    EventView {
+        position: i64,
+        id: String,
+        kind: String,
+        entity: EventEntity,
+        occurred_at: String,
+        actor: String,
+        reason: Option<String>,
+        change_ref: Option<String>,
+        command_id: Option<String>,
+        request_id: Option<String>,
+        payload: Value,
+    }
+    UsageTokens {
+        /// Without cached and cache-write tokens.
+        input: i64,
+        cached_input: i64,
+        cache_write: i64,
+        /// Without reasoning.
+        output: i64,
+        reasoning: i64,
+        total: i64,
+    }
+    UsageCost {
+        request: i64,
+        input: i64,
+        cached_input: i64,
+        cache_write: i64,
+        output: i64,
+        reasoning: i64,
+    }
+    UsageAttempt {
+        id: String,
+        model: String,
+        provider: String,
+        outcome: String,
+        status: Option<u16>,
+        cost_nanos: i64,
+        reserved_nanos: i64,
+    }
+    UsageView {
+        id: String,
+        request_id: String,
+        organisation_id: String,
+        team_id: Option<String>,
+        user_id: Option<String>,
+        key_id: String,
+        model_id: String,
+        model: String,
+        slug: String,
+        provider_id: String,
+        provider: String,
+        route: String,
+        stream: bool,
+        /// `completed`, `client_closed`, `upstream_error`, `timeout` or `interrupted`.
+        status: String,
+        http_status: u16,
+        estimated: bool,
+        tokens: UsageTokens,
+        cost_nanos: i64,
+        cost: UsageCost,
+        price_version: i32,
+        config_version: i64,
+        budget_ids: Vec<String>,
+        provider_request_id: Option<String>,
+        trace_id: Option<String>,
+        attempts: Vec<UsageAttempt>,
+        details: Value,
+        units: Value,
+        tags: Value,
+        end_user: Option<String>,
+        gateway_id: String,
+        started_at: String,
+        first_byte_at: Option<String>,
+        finished_at: String,
+        latency_ms: i64,
+    }
+}

@@ -1,0 +1,279 @@
+//! Table `usage` and its rollups.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use odock_events::{
+    clock::Timestamp,
+    ids::{GatewayId, KeyId, ModelId, OrganisationId, ProviderId, TeamId, UsageId, UserId},
+    payload::usage::{AccountUse, Attempt},
+    pricing::CostBreakdown,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sqlx::{FromRow, PgConnection, QueryBuilder};
+use uuid::Uuid;
+
+use crate::{
+    error::ApiError,
+    page::{ListQuery, Place},
+};
+
+const COLUMNS: &str = "SELECT id, request_id, organisation_id, team_id, user_id, key_id, model_id,
+    provider_id, model, slug, provider, route, stream, status, http_status, estimated, input_tokens,
+    cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, cost_nanos,
+    price_version, config_version, gateway_id, started_at, first_byte_at, finished_at, latency_ms, more
+    FROM usage WHERE organisation_id = ";
+
+#[derive(FromRow)]
+struct UsageRow {
+    id: Uuid,
+    request_id: String,
+    organisation_id: Uuid,
+    team_id: Option<Uuid>,
+    user_id: Option<Uuid>,
+    key_id: Uuid,
+    model_id: Uuid,
+    provider_id: Uuid,
+    model: String,
+    slug: String,
+    provider: String,
+    route: String,
+    stream: bool,
+    status: String,
+    http_status: i16,
+    estimated: bool,
+    input_tokens: i64,
+    cached_input_tokens: i64,
+    cache_write_tokens: i64,
+    output_tokens: i64,
+    reasoning_tokens: i64,
+    cost_nanos: i64,
+    price_version: i32,
+    config_version: i64,
+    gateway_id: Uuid,
+    started_at: DateTime<Utc>,
+    first_byte_at: Option<DateTime<Utc>>,
+    finished_at: DateTime<Utc>,
+    latency_ms: i64,
+    more: Value,
+}
+
+/// What has no column of its own, as the projector writes it.
+#[derive(Deserialize)]
+struct More {
+    breakdown: CostBreakdown,
+    #[serde(default)]
+    accounts: Vec<AccountUse>,
+    #[serde(default)]
+    attempts: Vec<Attempt>,
+    #[serde(default)]
+    details: Value,
+    #[serde(default)]
+    units: Value,
+    #[serde(default)]
+    tags: Value,
+    #[serde(default)]
+    end_user: Value,
+    #[serde(default)]
+    provider_request_id: Option<String>,
+    #[serde(default)]
+    trace_id: Option<String>,
+}
+
+pub(crate) async fn list(
+    connection: &mut PgConnection,
+    organisation: OrganisationId,
+    query: &ListQuery,
+) -> Result<Vec<(Place, Value)>, ApiError> {
+    let mut sql = QueryBuilder::new(COLUMNS);
+    sql.push_bind(organisation.0);
+    query.push_filters(&mut sql);
+    if let Some(Place { key, tie }) = query.after {
+        sql.push(" AND (started_at, id)")
+            .push(query.order.beyond())
+            .push("(");
+        sql.push_bind(Timestamp(key).to_datetime())
+            .push(", ")
+            .push_bind(tie)
+            .push(")");
+    }
+    let direction = query.order.direction();
+    sql.push(" ORDER BY started_at")
+        .push(direction)
+        .push(", id")
+        .push(direction);
+    sql.push(" LIMIT ").push_bind(query.rows());
+    let rows: Vec<UsageRow> = sql.build_query_as().fetch_all(connection).await?;
+    rows.into_iter()
+        .map(|row| {
+            let place = Place {
+                key: Timestamp::from_datetime(row.started_at).0,
+                tie: row.id,
+            };
+            Ok((place, view(row)?))
+        })
+        .collect()
+}
+
+pub(crate) async fn find(
+    connection: &mut PgConnection,
+    organisation: OrganisationId,
+    id: UsageId,
+) -> Result<Option<Value>, ApiError> {
+    let mut sql = QueryBuilder::new(COLUMNS);
+    sql.push_bind(organisation.0)
+        .push(" AND id = ")
+        .push_bind(id.0)
+        .push(" LIMIT 1");
+    let row: Option<UsageRow> = sql.build_query_as().fetch_optional(connection).await?;
+    row.map(view).transpose()
+}
+
+fn view(row: UsageRow) -> Result<Value, ApiError> {
+    let more: More = serde_json::from_value(row.more).map_err(ApiError::internal)?;
+    let time = Timestamp::from_datetime;
+    let total = row.input_tokens
+        + row.cached_input_tokens
+        + row.cache_write_tokens
+        + row.output_tokens
+        + row.reasoning_tokens;
+    let budgets: Vec<String> = more
+        .accounts
+        .iter()
+        .map(|usage| usage.account.id.budget.to_string())
+        .collect();
+    let attempts: Vec<Value> = more.attempts.iter().map(attempt).collect();
+    Ok(json!({
+        "id": UsageId(row.id),
+        "request_id": row.request_id,
+        "organisation_id": OrganisationId(row.organisation_id),
+        "team_id": row.team_id.map(TeamId),
+        "user_id": row.user_id.map(UserId),
+        "key_id": KeyId(row.key_id),
+        "model_id": ModelId(row.model_id),
+        "model": row.model,
+        "slug": row.slug,
+        "provider_id": ProviderId(row.provider_id),
+        "provider": row.provider,
+        "route": row.route,
+        "stream": row.stream,
+        "status": row.status,
+        "http_status": row.http_status.cast_unsigned(),
+        "estimated": row.estimated,
+        "tokens": {
+            "input": row.input_tokens,
+            "cached_input": row.cached_input_tokens,
+            "cache_write": row.cache_write_tokens,
+            "output": row.output_tokens,
+            "reasoning": row.reasoning_tokens,
+            "total": total,
+        },
+        "cost_nanos": row.cost_nanos,
+        "cost": more.breakdown,
+        "price_version": row.price_version,
+        "config_version": row.config_version,
+        "budget_ids": budgets,
+        "provider_request_id": more.provider_request_id,
+        "trace_id": more.trace_id,
+        "attempts": attempts,
+        "details": more.details,
+        "units": more.units,
+        "tags": more.tags,
+        "end_user": more.end_user,
+        "gateway_id": GatewayId(row.gateway_id),
+        "started_at": time(row.started_at),
+        "first_byte_at": row.first_byte_at.map(time),
+        "finished_at": time(row.finished_at),
+        "latency_ms": row.latency_ms,
+    }))
+}
+
+fn attempt(attempt: &Attempt) -> Value {
+    json!({
+        "id": attempt.id,
+        "model": attempt.model,
+        "provider": attempt.provider,
+        "outcome": attempt.outcome,
+        "status": attempt.status,
+        "cost_nanos": attempt.cost_nanos,
+        "reserved_nanos": attempt.reserved,
+    })
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GroupBy {
+    Day,
+    Key,
+    Model,
+}
+
+#[derive(FromRow)]
+struct SumsRow {
+    day: Option<NaiveDate>,
+    key_id: Option<Uuid>,
+    model: Option<String>,
+    requests: i64,
+    input_tokens: i64,
+    output_tokens: i64,
+    cost_nanos: i64,
+    errors: i64,
+}
+
+/// Groups of one answer at most.
+const GROUPS_MAX: i64 = 10_000;
+
+/// Sums over the hours of `from ..= to`, grouped.
+pub(crate) async fn summary(
+    connection: &mut PgConnection,
+    organisation: OrganisationId,
+    group_by: GroupBy,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+) -> Result<Vec<Value>, ApiError> {
+    let mut sql = QueryBuilder::new("SELECT ");
+    sql.push(match group_by {
+        GroupBy::Day => {
+            "(hour AT TIME ZONE 'UTC')::date AS day, NULL::uuid AS key_id, NULL::text AS model"
+        }
+        GroupBy::Key => "NULL::date AS day, key_id, NULL::text AS model",
+        GroupBy::Model => "NULL::date AS day, NULL::uuid AS key_id, model",
+    });
+    // Sums of bigint are numeric in Postgres; none of these can leave 64 bits in practice, and a cast says so if one does.
+    sql.push(
+        ", sum(requests)::bigint AS requests, sum(input_tokens)::bigint AS input_tokens,
+           sum(output_tokens)::bigint AS output_tokens, sum(cost_nanos)::bigint AS cost_nanos,
+           sum(errors)::bigint AS errors
+         FROM usage_hourly WHERE organisation_id = ",
+    );
+    sql.push_bind(organisation.0);
+    if let Some(from) = from {
+        sql.push(" AND hour >= date_trunc('hour', ")
+            .push_bind(from.to_datetime())
+            .push("::timestamptz)");
+    }
+    if let Some(to) = to {
+        sql.push(" AND hour < ").push_bind(to.to_datetime());
+    }
+    sql.push(" GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT ")
+        .push_bind(GROUPS_MAX);
+    let rows: Vec<SumsRow> = sql.build_query_as().fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|row| sums(group_by, row)).collect())
+}
+
+fn sums(group_by: GroupBy, row: SumsRow) -> Value {
+    let mut view = json!({
+        "requests": row.requests,
+        "input_tokens": row.input_tokens,
+        "output_tokens": row.output_tokens,
+        "cost_nanos": row.cost_nanos,
+        "errors": row.errors,
+    });
+    let (name, value) = match group_by {
+        GroupBy::Day => ("day", json!(row.day.map(|day| day.to_string()))),
+        GroupBy::Key => ("key_id", json!(row.key_id.map(KeyId))),
+        GroupBy::Model => ("model", json!(row.model)),
+    };
+    if let Some(members) = view.as_object_mut() {
+        members.insert(name.to_owned(), value);
+    }
+    view
+}

@@ -1,0 +1,143 @@
+//! `…/usage`: records of calls, and sums over them from the rollups.
+
+use odock_events::{clock::Timestamp, ids::UsageId};
+use serde_json::json;
+
+use super::crud::require_organisation;
+use crate::{
+    call::Call,
+    error::{ApiError, Code},
+    page::{Filter, ListQuery, ListSpec, Takes},
+    queries::usage::{self, GroupBy},
+    reply::Reply,
+};
+
+pub(crate) const LIST: ListSpec = ListSpec {
+    searchable: false,
+    filters: &[
+        Filter {
+            name: "from",
+            sql: "started_at >= ",
+            takes: Takes::Time,
+        },
+        Filter {
+            name: "to",
+            sql: "started_at < ",
+            takes: Takes::Time,
+        },
+        Filter {
+            name: "request_id",
+            sql: "request_id = ",
+            takes: Takes::Text,
+        },
+        Filter {
+            name: "key_id",
+            sql: "key_id = ",
+            takes: Takes::Id("key"),
+        },
+        Filter {
+            name: "team_id",
+            sql: "team_id = ",
+            takes: Takes::Id("team"),
+        },
+        Filter {
+            name: "user_id",
+            sql: "user_id = ",
+            takes: Takes::Id("user"),
+        },
+        Filter {
+            name: "model",
+            sql: "model = ",
+            takes: Takes::Text,
+        },
+        Filter {
+            name: "model_id",
+            sql: "model_id = ",
+            takes: Takes::Id("mdl"),
+        },
+        Filter {
+            name: "provider",
+            sql: "provider = ",
+            takes: Takes::Text,
+        },
+        Filter {
+            name: "provider_id",
+            sql: "provider_id = ",
+            takes: Takes::Id("prov"),
+        },
+        Filter {
+            name: "status",
+            sql: "status = ",
+            takes: Takes::Text,
+        },
+        Filter {
+            name: "estimated",
+            sql: "estimated = ",
+            takes: Takes::Flag,
+        },
+        Filter {
+            name: "gateway_id",
+            sql: "gateway_id = ",
+            takes: Takes::Id("gw"),
+        },
+    ],
+};
+
+pub(crate) async fn list(call: Call) -> Result<Reply, ApiError> {
+    let organisation = call.organisation()?;
+    let query = ListQuery::read(&call, &LIST)?;
+    let mut connection = call.app.pool.acquire().await?;
+    require_organisation(&mut connection, organisation).await?;
+    let rows = usage::list(&mut connection, organisation, &query).await?;
+    Ok(query.reply(rows))
+}
+
+pub(crate) async fn get(call: Call) -> Result<Reply, ApiError> {
+    let organisation = call.organisation()?;
+    let id: UsageId = call.path_id("id", "usage record")?;
+    let mut connection = call.app.pool.acquire().await?;
+    let record = usage::find(&mut connection, organisation, id).await?;
+    Ok(Reply::new(
+        http::StatusCode::OK,
+        record.ok_or_else(|| ApiError::not_found("usage record"))?,
+    ))
+}
+
+/// Days and hours in UTC; `from` and `to` are rounded down to the hour, as that is what is summed.
+pub(crate) async fn summary(call: Call) -> Result<Reply, ApiError> {
+    let organisation = call.organisation()?;
+    for (name, _) in &call.query {
+        if !matches!(name.as_str(), "group_by" | "from" | "to") {
+            let field = format!("?{name}");
+            return Err(ApiError::field(
+                Code::UnknownField,
+                field,
+                "is not known here",
+            ));
+        }
+    }
+    let group_by = match call.parameter("group_by") {
+        None | Some("day") => GroupBy::Day,
+        Some("key") => GroupBy::Key,
+        Some("model") => GroupBy::Model,
+        Some(_) => return Err(ApiError::invalid("?group_by", "expected day, key or model")),
+    };
+    let (from, to) = (time(&call, "from")?, time(&call, "to")?);
+    let mut connection = call.app.pool.acquire().await?;
+    require_organisation(&mut connection, organisation).await?;
+    let data = usage::summary(&mut connection, organisation, group_by, from, to).await?;
+    Ok(Reply::new(http::StatusCode::OK, json!({ "data": data })))
+}
+
+fn time(call: &Call, name: &str) -> Result<Option<Timestamp>, ApiError> {
+    let Some(text) = call.parameter(name) else {
+        return Ok(None);
+    };
+    // A date alone is its first moment in UTC.
+    let moment = text
+        .parse()
+        .or_else(|_| format!("{text}T00:00:00Z").parse());
+    moment
+        .map(Some)
+        .map_err(|_| ApiError::invalid(format!("?{name}"), "expected an RFC 3339 time"))
+}
