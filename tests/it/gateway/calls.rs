@@ -106,7 +106,7 @@ async fn line_127_one_record_per_call_with_every_field() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn line_86_a_budget_moves_by_exactly_the_calls_cost_in_whole_nanos() -> anyhow::Result<()> {
+async fn line_086_a_budget_moves_by_exactly_the_calls_cost_in_whole_nanos() -> anyhow::Result<()> {
     let stack = Stack::shared().await?;
     let mut tenant = stack.tenant().await?;
     // A third of a nano per token: rounded up once for the record, not for each class.
@@ -135,7 +135,7 @@ async fn line_86_a_budget_moves_by_exactly_the_calls_cost_in_whole_nanos() -> an
 }
 
 #[tokio::test]
-async fn line_43_a_models_name_becomes_its_slug_upstream_and_back_in_the_answer()
+async fn line_043_a_models_name_becomes_its_slug_upstream_and_back_in_the_answer()
 -> anyhow::Result<()> {
     let stack = Stack::shared().await?;
     let mut tenant = stack.tenant().await?;
@@ -190,7 +190,7 @@ async fn line_43_a_models_name_becomes_its_slug_upstream_and_back_in_the_answer(
 }
 
 #[tokio::test]
-async fn line_44_two_models_of_one_slug_have_their_own_grants_prices_and_usage()
+async fn line_044_two_models_of_one_slug_have_their_own_grants_prices_and_usage()
 -> anyhow::Result<()> {
     let stack = Stack::shared().await?;
     let mut tenant = stack.tenant().await?;
@@ -220,7 +220,7 @@ async fn line_44_two_models_of_one_slug_have_their_own_grants_prices_and_usage()
 }
 
 #[tokio::test]
-async fn line_19_every_answer_carries_a_request_id_the_clients_if_it_is_one() -> anyhow::Result<()>
+async fn line_019_every_answer_carries_a_request_id_the_clients_if_it_is_one() -> anyhow::Result<()>
 {
     let stack = Stack::shared().await?;
     let gateway = stack.gateway(0)?;
