@@ -31,8 +31,11 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Up(up::UpOptions),
+    /// Run a gateway alone, as a deployment does: the data plane.
     Gateway(service::ServiceOptions),
+    /// Run a projector alone, as a deployment does: turns the streams into tables.
     Projector(service::ServiceOptions),
+    /// Run the admin alone, as a deployment does: the management API.
     Admin(service::ServiceOptions),
     DemoUpstream(demo_upstream::DemoUpstreamOptions),
     Migrate(migrate::MigrateOptions),
@@ -49,11 +52,5 @@ fn main() -> ExitCode {
         Command::Migrate(options) => migrate::run(&options),
         Command::CheckConfig(options) => check_config::run(&options),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            terminal::complain(format_args!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    outcome.map_or_else(terminal::fail, |()| ExitCode::SUCCESS)
 }

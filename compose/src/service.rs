@@ -15,10 +15,10 @@ use crate::{
     signals::{self, Stop},
 };
 
-/// Run this service alone, as a deployment does.
-///
-/// Settings come from environment variables over the file. `odock check-config` names them all.
 #[derive(Args)]
+#[command(
+    after_help = "Settings come from environment variables over the file; `odock check-config --document` lists them."
+)]
 pub(crate) struct ServiceOptions {
     /// A flat TOML file whose keys are the variables' own names.
     #[arg(long, env = "ODOCK_CONFIG", value_name = "FILE")]

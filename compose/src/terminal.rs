@@ -3,6 +3,7 @@
 use std::{
     fmt::Display,
     io::{self, Write as _},
+    process::ExitCode,
 };
 
 /// One line on standard output.
@@ -13,4 +14,14 @@ pub(crate) fn say(line: impl Display) {
 /// One line on standard error.
 pub(crate) fn complain(line: impl Display) {
     let _ = writeln!(io::stderr(), "odock: {line}");
+}
+
+/// Says why a command failed.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it ends here, and main hands it over"
+)]
+pub(crate) fn fail(error: anyhow::Error) -> ExitCode {
+    complain(format_args!("{error:#}"));
+    ExitCode::FAILURE
 }
