@@ -283,11 +283,13 @@ async fn an_older_postgres_does_not_replace_what_is_in_force() {
         (gateway.loaded_from, gateway.cell.version()),
         (LoadedFrom::File, version)
     );
-    // It has tried Postgres by now, and goes on with the stream.
-    backbone.set_version(version).await;
-    let next = backbone.publish(key(3)).await;
-    backbone.reported(next).await;
+    // It asks Postgres before it goes on with the stream.
+    let delta = backbone.commit(key(3)).await;
+    backbone.set_version(version - 1).await;
+    backbone.relay(&delta).await;
+    backbone.reported(delta.version).await;
     assert!(knows(&gateway, 2) && knows(&gateway, 3));
+    assert_eq!(gateway.versions(), [version, version + 1]);
     gateway.stop().await;
 }
 

@@ -230,6 +230,7 @@ pub(super) struct Gateway {
     pub(super) loaded_from: LoadedFrom,
     pub(super) first_load_took: Duration,
     consequences: Arc<Mutex<Consequences>>,
+    versions: Arc<Mutex<Vec<u64>>>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -255,6 +256,8 @@ impl Gateway {
         let vault = Arc::new(Vault::new(private_key, ttl, Arc::clone(&clock)));
         let consequences = Arc::new(Mutex::new(Consequences::default()));
         let collected = Arc::clone(&consequences);
+        let versions = Arc::new(Mutex::new(Vec::new()));
+        let (seen, in_force) = (Arc::clone(&versions), Arc::clone(&cell));
         let follower = Follower::new(FollowerParts {
             cell: Arc::clone(&cell),
             vault: Arc::clone(&vault),
@@ -268,6 +271,7 @@ impl Gateway {
             snapshot_file: backbone.snapshot_file(),
             clock,
             on_applied: Arc::new(move |consequences: &Consequences| {
+                seen.lock().unwrap().push(in_force.version());
                 let mut collected = collected.lock().unwrap();
                 collected.dead_keys.extend(&consequences.dead_keys);
                 collected
@@ -286,6 +290,7 @@ impl Gateway {
             loaded_from,
             first_load_took,
             consequences,
+            versions,
             stop,
             task,
         }
@@ -300,6 +305,11 @@ impl Gateway {
 
     pub(super) fn consequences(&self) -> Consequences {
         self.consequences.lock().unwrap().clone()
+    }
+
+    /// Every version that was put in force, in order.
+    pub(super) fn versions(&self) -> Vec<u64> {
+        self.versions.lock().unwrap().clone()
     }
 
     /// A graceful end.
