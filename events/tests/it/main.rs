@@ -6,4 +6,6 @@ mod document;
 #[cfg(test)]
 mod goldens;
 #[cfg(test)]
+mod redis_scripts;
+#[cfg(test)]
 mod simulation;

@@ -1,0 +1,9 @@
+//! The log client and its scripts on real Redis servers, one server a test.
+
+mod chaos;
+mod config_and_messages;
+mod generation;
+mod management;
+mod outages;
+mod server;
+mod usage;
