@@ -10,6 +10,7 @@ mod generation;
 mod grants;
 mod management;
 mod purses;
+mod random;
 mod rebuild;
 mod support;
 mod usage;

@@ -17,6 +17,7 @@ use crate::support::{
         Admin, about, append, append_entry, key_created, organisation_created, outcome_of,
         team_created, team_deleted,
     },
+    eventually,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -272,5 +273,28 @@ async fn sessions_that_are_cut_do_no_harm() {
         []
     );
     active.stop().await;
+    standby.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ready_file_says_who_is_active_and_the_standby_takes_over() {
+    let world = World::new().await;
+    let directory = tempfile::tempdir().unwrap();
+    let files = [directory.path().join("one"), directory.path().join("two")];
+    let says = |file: std::path::PathBuf, active: bool| {
+        eventually("the state of a projector", move || {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            let state: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+            let said = state.filter(|state| state["active"] == active && state["addr"].is_null());
+            std::future::ready(said)
+        })
+    };
+    let active = world.start_with_file(&files[0]);
+    let state = says(files[0].clone(), true).await;
+    assert_eq!(state["pid"], std::process::id());
+    let standby = world.start_with_file(&files[1]);
+    says(files[1].clone(), false).await;
+    active.kill().await;
+    says(files[1].clone(), true).await;
     standby.stop().await;
 }

@@ -62,9 +62,15 @@ impl World {
     }
 
     pub(crate) fn start(&self) -> Running {
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(odock_projector::run(self.config(), stop.clone()));
-        Running { stop, task }
+        Running::of(self.config())
+    }
+
+    /// A projector that tells its state in a file.
+    pub(crate) fn start_with_file(&self, file: &std::path::Path) -> Running {
+        Running::of(Config {
+            ready_file: Some(file.to_owned()),
+            ..self.config()
+        })
     }
 
     /// The generation in force, once Redis has it.
@@ -102,6 +108,12 @@ impl World {
 }
 
 impl Running {
+    fn of(config: Config) -> Self {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(odock_projector::run(config, stop.clone()));
+        Self { stop, task }
+    }
+
     /// A graceful end.
     pub(crate) async fn stop(self) {
         self.stop.cancel();

@@ -171,6 +171,14 @@ impl Gateway {
         assert_eq!(appended, UsageAppended::Ok { last: self.seq });
     }
 
+    /// Journals and ships something that is no event.
+    pub(crate) async fn append_raw(&mut self, world: &World, bytes: &[u8]) {
+        self.journal.push(bytes.to_vec());
+        self.seq += 1;
+        let appended = self.ship(world, self.seq, self.seq).await;
+        assert_eq!(appended, UsageAppended::Ok { last: self.seq });
+    }
+
     /// Journals events without shipping them.
     pub(crate) fn append_journal(&mut self, events: &[Event]) {
         for event in events {
