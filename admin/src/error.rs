@@ -1,6 +1,8 @@
 //! Every refusal and failure of the management API: one code each, shown as `application/problem+json`. Domain rules,
 //! queries and routes all return [`ApiError`]; it is logged once, where it becomes an answer.
 
+use std::fmt::Display;
+
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -98,13 +100,13 @@ impl ApiError {
         Self::new(Code::NotFound, format!("there is no such {noun}"))
     }
 
-    pub(crate) fn log_unavailable(cause: impl ToString) -> Self {
+    pub(crate) fn log_unavailable(cause: impl Display) -> Self {
         let mut error = Self::new(Code::LogUnavailable, "nothing was changed; try again");
         error.cause = Some(cause.to_string());
         error
     }
 
-    pub(crate) fn internal(cause: impl ToString) -> Self {
+    pub(crate) fn internal(cause: impl Display) -> Self {
         let mut error = Self::new(Code::InternalError, "the admin failed; its log says why");
         error.cause = Some(cause.to_string());
         error

@@ -5,29 +5,29 @@
 //! [`queries`] (the statements).
 //!
 //! How to add an endpoint: its types in `shape/`, its rule in `domain/`, its statements in `queries/`, a thin handler in
-//! `routes/`, a line in `router/table.rs`; then review the snapshot of the OpenAPI document.
+//! `routes/`, a line in `router/table.rs`; then review the snapshot of the `OpenAPI` document.
 
-pub mod catalogue;
-mod config;
-mod startup;
 mod app;
-mod server;
-mod router;
 mod auth;
-mod call;
 mod body;
-mod page;
-mod reply;
-mod error;
-mod routes;
-mod shape;
-mod person;
+mod call;
+pub mod catalogue;
 mod command;
-mod idempotency;
-mod receipt;
+mod config;
 mod domain;
-mod queries;
+mod error;
+mod idempotency;
 mod openapi;
+mod page;
+mod person;
+mod queries;
+mod receipt;
+mod reply;
+mod router;
+mod routes;
+mod server;
+mod shape;
+mod startup;
 
 pub use self::{
     config::{Config, SETTINGS},

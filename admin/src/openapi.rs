@@ -1,4 +1,4 @@
-//! OpenAPI 3.1 of the management API, made from the route table and the types on the wire.
+//! `OpenAPI` 3.1 of the management API, made from the route table and the types on the wire.
 
 pub(crate) mod shapes;
 
@@ -63,15 +63,23 @@ pub(crate) fn document(routes: &[Route]) -> Value {
     let mut schemas: BTreeMap<String, Value> = BTreeMap::new();
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     let (problem, receipt) = (SchemaOf::of::<Problem>(), SchemaOf::of::<Receipt>());
-    let used = routes.iter().flat_map(|route| [&route.described.body, &route.described.reply]);
+    let used = routes
+        .iter()
+        .flat_map(|route| [&route.described.body, &route.described.reply]);
     for schema in used.flatten().chain([&problem, &receipt]) {
         for (name, schema) in &schema.all {
-            schemas.insert(name.clone(), serde_json::to_value(schema).unwrap_or_default());
+            schemas.insert(
+                name.clone(),
+                serde_json::to_value(schema).unwrap_or_default(),
+            );
         }
     }
     for route in routes {
         let methods = paths.entry(route.path).or_default();
-        methods.insert(route.method.as_str().to_lowercase(), operation(route, &problem, &receipt));
+        methods.insert(
+            route.method.as_str().to_lowercase(),
+            operation(route, &problem, &receipt),
+        );
     }
     json!({
         "openapi": "3.1.0",
@@ -116,8 +124,16 @@ fn operation_id(route: &Route) -> String {
         !word.is_empty() && !matches!(*word, "api" | "v1" | "{organisation_id}" | "json")
     });
     let words: Vec<&str> = words.map(|word| word.trim_matches(['{', '}'])).collect();
-    let one = if route.path.ends_with("{organisation_id}") { "_id" } else { "" };
-    format!("{}_{}{one}", route.method.as_str().to_lowercase(), words.join("_"))
+    let one = if route.path.ends_with("{organisation_id}") {
+        "_id"
+    } else {
+        ""
+    };
+    format!(
+        "{}_{}{one}",
+        route.method.as_str().to_lowercase(),
+        words.join("_")
+    )
 }
 
 fn responses(described: &Described, problem: &SchemaOf, receipt: &SchemaOf) -> Value {
@@ -136,7 +152,8 @@ fn responses(described: &Described, problem: &SchemaOf, receipt: &SchemaOf) -> V
             });
         }
         if described.changes {
-            let with = json!({ "type": "object", "properties": { "receipt": receipt.reference() } });
+            let with =
+                json!({ "type": "object", "properties": { "receipt": receipt.reference() } });
             schema = json!({ "allOf": [schema, with] });
         }
         good["content"] = json!({ "application/json": { "schema": schema } });
@@ -169,10 +186,9 @@ fn responses(described: &Described, problem: &SchemaOf, receipt: &SchemaOf) -> V
 fn parameters(route: &Route) -> Vec<Value> {
     let described = &route.described;
     let text = || json!({ "type": "string" });
-    let query = |name: &str, schema: Value| json!({ "name": name, "in": "query", "schema": schema });
-    let header = |name: &str, required: bool| {
-        json!({ "name": name, "in": "header", "required": required, "schema": text() })
-    };
+    let query =
+        |name: &str, schema: Value| json!({ "name": name, "in": "query", "schema": schema });
+    let header = |name: &str, required: bool| json!({ "name": name, "in": "header", "required": required, "schema": text() });
     let mut all: Vec<Value> = route
         .path
         .split('/')
@@ -183,12 +199,22 @@ fn parameters(route: &Route) -> Vec<Value> {
     if described.is_list {
         let limit = json!({ "type": "integer", "minimum": 1, "maximum": 200, "default": 50 });
         let sort = json!({ "enum": ["created_at", "-created_at"], "default": "-created_at" });
-        all.extend([query("limit", limit), query("cursor", text()), query("sort", sort)]);
+        all.extend([
+            query("limit", limit),
+            query("cursor", text()),
+            query("sort", sort),
+        ]);
     }
     if described.changes {
         let seconds = json!({ "type": "integer", "minimum": 0, "maximum": 30, "default": 5 });
-        all.extend([query("wait", json!({ "const": "all" })), query("wait_seconds", seconds)]);
-        all.extend([header("x-odock-reason", false), header("x-odock-change-ref", false)]);
+        all.extend([
+            query("wait", json!({ "const": "all" })),
+            query("wait_seconds", seconds),
+        ]);
+        all.extend([
+            header("x-odock-reason", false),
+            header("x-odock-change-ref", false),
+        ]);
         if route.method == http::Method::POST {
             all.push(header("Idempotency-Key", false));
         }
@@ -224,8 +250,10 @@ mod tests {
                 assert!(ids.insert(id.clone()), "{id} twice");
             }
         }
-        let expected: BTreeSet<_> =
-            routes.iter().map(|route| (route.method.to_string(), route.path.to_owned())).collect();
+        let expected: BTreeSet<_> = routes
+            .iter()
+            .map(|route| (route.method.to_string(), route.path.to_owned()))
+            .collect();
         assert_eq!(there, expected);
     }
 

@@ -1,4 +1,4 @@
-//! Every route: method, path, permission, handler, and what OpenAPI says of it. The axum router and the OpenAPI document
+//! Every route: method, path, permission, handler, and what `OpenAPI` says of it. The axum router and the `OpenAPI` document
 //! are both made from this table, so that neither can have a route that the other lacks, nor one without a permission.
 
 use std::{future::Future, pin::Pin, sync::Arc};
@@ -49,7 +49,13 @@ impl Route {
         R: Future<Output = Result<Reply, ApiError>> + Send + 'static,
     {
         let handler: Handler = Arc::new(move |call| Box::pin(handler(call)));
-        Self { method, path, access, described: Described::new(summary), handler }
+        Self {
+            method,
+            path,
+            access,
+            described: Described::new(summary),
+            handler,
+        }
     }
 
     /// Its body.

@@ -4,10 +4,7 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use odock_events::{
-    clock::{Clock, SystemClock},
-    log::redis::RedisLog,
-};
+use odock_events::{clock::SystemClock, log::redis::RedisLog};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};

@@ -296,17 +296,14 @@ impl Execution<'_> {
             .sent
             .iter()
             .position(|sent| Some(sent.sha256) == row.sha256);
-        let (answer, secret, told_again) = match ours.map(|index| tried.sent.swap_remove(index)) {
-            Some(sent) => (sent.answer, sent.secret, false),
-            None => {
-                let mut connection = self.app.pool.acquire().await?;
-                let batch = self.command.is_batch();
-                (
-                    answer::from_log(&mut connection, row.position, batch).await?,
-                    None,
-                    true,
-                )
-            }
+        let ours = ours.map(|index| tried.sent.swap_remove(index));
+        let (answer, secret, told_again) = if let Some(sent) = ours {
+            (sent.answer, sent.secret, false)
+        } else {
+            let mut connection = self.app.pool.acquire().await?;
+            let batch = self.command.is_batch();
+            let answer = answer::from_log(&mut connection, row.position, batch).await?;
+            (answer, None, true)
         };
         Ok(Ok(Outcome::Committed(Box::new(Committed {
             answer,

@@ -33,7 +33,7 @@ pub(crate) fn create(
     id: KeyId,
     asked: &KeyCreate,
     owners: Owners,
-    secret: SecretKey,
+    secret: &SecretKey,
 ) -> Result<Decision, ApiError> {
     let mut faults = Faults::default();
     check_owner(asked, owners, &mut faults)?;
@@ -69,7 +69,7 @@ pub(crate) fn create(
     };
     let event = Event::KeyCreated(body);
     let mut decision = one(None, stamp.team_envelope(id, 1, asked.team_id, event))?;
-    decision.secret = Some(secret);
+    decision.secret = Some(secret.clone());
     Ok(decision)
 }
 
@@ -96,10 +96,8 @@ pub(crate) fn update(stamp: &Stamp, row: Key, asked: &KeyPatch) -> Result<Decisi
     faults.take(check::optional_name("/name", body.name.as_deref()))?;
     faults.take(check::policies(&body.policies))?;
     faults.finish()?;
-    one(
-        Some(row.clone().into()),
-        next(stamp, &row, Event::KeyUpdated(body)),
-    )
+    let envelope = next(stamp, &row, Event::KeyUpdated(body));
+    one(Some(row.into()), envelope)
 }
 
 /// Same key, new secret. The old one is dead once every gateway has applied it.
@@ -107,7 +105,7 @@ pub(crate) fn rotate(
     stamp: &Stamp,
     row: Key,
     asked: &KeyRotate,
-    secret: SecretKey,
+    secret: &SecretKey,
 ) -> Result<Decision, ApiError> {
     if row.body.revoked {
         return Err(ApiError::new(
@@ -134,7 +132,7 @@ pub(crate) fn rotate(
     };
     let envelope = next(stamp, &row, Event::KeyRotated(rotated));
     let mut decision = one(Some(row.into()), envelope)?;
-    decision.secret = Some(secret);
+    decision.secret = Some(secret.clone());
     Ok(decision)
 }
 
@@ -228,7 +226,7 @@ mod tests {
             KeyId::generate(),
             &asked,
             owners,
-            SecretKey::generate(),
+            &SecretKey::generate(),
         )
     }
 
@@ -316,7 +314,7 @@ mod tests {
         let row: Key = after(&decision);
         assert!(revoke(&stamp, row.clone()).unwrap().envelopes.is_empty());
         let asked: KeyRotate = body::read(b"").unwrap();
-        let refused = rotate(&stamp, row.clone(), &asked, SecretKey::generate());
+        let refused = rotate(&stamp, row.clone(), &asked, &SecretKey::generate());
         assert_eq!(refused.err().unwrap().code, Code::KeyRevoked);
         let row: Key = after(&unrevoke(&stamp, row).unwrap());
         assert_eq!((row.version, row.body.revoked), (3, false));
@@ -335,23 +333,23 @@ mod tests {
         let stamp = Stamp::for_testing(row.organisation_id);
         let secret = SecretKey::generate();
         let keep: KeyRotate = body::read(b"").unwrap();
-        let rotated: Key = after(&rotate(&stamp, row.clone(), &keep, secret.clone()).unwrap());
+        let rotated: Key = after(&rotate(&stamp, row.clone(), &keep, &secret).unwrap());
         assert_eq!((rotated.id, rotated.body.rotation_count), (row.id, 1));
         assert_eq!(rotated.body.expires_at, row.body.expires_at);
         assert_eq!(rotated.body.secret_sha256, secret.sha256());
         assert_eq!(rotated.body.last_rotated_at, Some(stamp.now));
         let none: KeyRotate = body::read(br#"{"expires_at":null}"#).unwrap();
-        let rotated: Key = after(&rotate(&stamp, rotated, &none, SecretKey::generate()).unwrap());
+        let rotated: Key = after(&rotate(&stamp, rotated, &none, &SecretKey::generate()).unwrap());
         assert_eq!(
             (rotated.body.expires_at, rotated.body.rotation_count),
             (None, 2)
         );
         let past: KeyRotate = body::read(br#"{"expires_at":"2026-11-24T11:59:59Z"}"#).unwrap();
-        assert!(rotate(&stamp, rotated, &past, SecretKey::generate()).is_err());
+        assert!(rotate(&stamp, rotated, &past, &SecretKey::generate()).is_err());
         let late = Stamp {
             now: "2027-01-01T00:00:00Z".parse().unwrap(),
             ..stamp
         };
-        assert!(rotate(&late, row, &keep, SecretKey::generate()).is_err());
+        assert!(rotate(&late, row, &keep, &SecretKey::generate()).is_err());
     }
 }

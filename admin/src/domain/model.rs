@@ -215,7 +215,7 @@ mod tests {
                 name: "p".into(),
                 base_url: "https://example.com".into(),
                 timeout_ms: 1,
-                config: Default::default(),
+                config: odock_events::payload::JsonObject::default(),
                 enabled: true,
             },
         );
@@ -237,7 +237,7 @@ mod tests {
         }
     }
 
-    fn asked(around: &Around, more: serde_json::Value) -> Result<ModelCreate, ApiError> {
+    fn asked(around: &Around, more: &serde_json::Value) -> Result<ModelCreate, ApiError> {
         let mut text = json!({
             "name": "fast", "type": "chat",
             "provider_id": around.provider.as_ref().unwrap().id,
@@ -257,8 +257,8 @@ mod tests {
             .iter()
             .find(|entry| entry.provider_type == ProviderType::OpenAi)
             .unwrap();
-        let make = |around: &Around, more| {
-            let asked = asked(around, more).unwrap();
+        let make = |around: &Around, more: serde_json::Value| {
+            let asked = asked(around, &more).unwrap();
             after::<ModelBody>(&create(&stamp, ModelId::generate(), &asked, around).unwrap())
         };
         let model = make(&openai, json!({ "slug": listed.slug }));
@@ -287,7 +287,7 @@ mod tests {
     fn the_price_version_rises_only_when_the_price_changes() {
         let stamp = Stamp::for_testing(OrganisationId::generate());
         let around = around(&stamp, ProviderType::Custom);
-        let asked = asked(&around, json!({ "pricing": { "per_request_nanos": 7 } })).unwrap();
+        let asked = asked(&around, &json!({ "pricing": { "per_request_nanos": 7 } })).unwrap();
         let mut model =
             after::<ModelBody>(&create(&stamp, ModelId::generate(), &asked, &around).unwrap());
         for (patch, version) in [
@@ -307,8 +307,8 @@ mod tests {
     fn references_and_bounds_are_checked() {
         let stamp = Stamp::for_testing(OrganisationId::generate());
         let good = around(&stamp, ProviderType::Custom);
-        let fields = |around: &Around, more| {
-            let asked = asked(&good, more).unwrap();
+        let fields = |around: &Around, more: serde_json::Value| {
+            let asked = asked(&good, &more).unwrap();
             let error = create(&stamp, ModelId::generate(), &asked, around)
                 .err()
                 .unwrap();
@@ -344,7 +344,7 @@ mod tests {
             taken: true,
             ..good.clone()
         };
-        let asked = asked(&good, json!({})).unwrap();
+        let asked = asked(&good, &json!({})).unwrap();
         let error = create(&stamp, ModelId::generate(), &asked, &taken)
             .err()
             .unwrap();

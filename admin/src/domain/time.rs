@@ -9,31 +9,21 @@ pub(crate) const UTC: &str = "UTC";
 
 /// The zone under its proper name.
 pub(crate) fn zone(field: &str, name: &str) -> Result<(TimeZone, String), ApiError> {
-    let known = TimeZone::get(name).ok();
-    let proper = known
-        .as_ref()
-        .and_then(|zone| zone.iana_name().map(str::to_owned));
-    match (known, proper) {
-        (Some(zone), Some(name)) => Ok((zone, name)),
-        _ => Err(ApiError::invalid(
-            field,
-            "is no IANA time zone, such as Europe/Zurich",
-        )),
-    }
+    let refuse = || ApiError::invalid(field, "is no IANA time zone, such as Europe/Zurich");
+    let zone = TimeZone::get(name).map_err(|_| refuse())?;
+    let proper = zone.iana_name().map(str::to_owned).ok_or_else(refuse)?;
+    Ok((zone, proper))
 }
 
 /// A moment. One that the clocks skip or repeat is the first that fits.
 pub(crate) fn moment(field: &str, text: &str, zone: &TimeZone) -> Result<Timestamp, ApiError> {
     let refuse = || ApiError::invalid(field, "is no RFC 3339 time");
-    let moment = match text.parse::<jiff::Timestamp>() {
-        Ok(moment) => moment,
-        Err(_) => {
-            let local: civil::DateTime = text.parse().map_err(|_| refuse())?;
-            local
-                .to_zoned(zone.clone())
-                .map_err(|_| refuse())?
-                .timestamp()
-        }
+    let moment = if let Ok(moment) = text.parse::<jiff::Timestamp>() {
+        moment
+    } else {
+        let local: civil::DateTime = text.parse().map_err(|_| refuse())?;
+        let zoned = local.to_zoned(zone.clone()).map_err(|_| refuse())?;
+        zoned.timestamp()
     };
     // Years that JSON, Postgres and people agree on.
     if !(0..=253_402_300_799).contains(&moment.as_second()) {

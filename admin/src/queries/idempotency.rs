@@ -1,6 +1,5 @@
 //! Table `idempotency`: which request a key stood for, the command it became, and the answer that is told again.
 
-use chrono::{DateTime, Utc};
 use odock_events::{clock::Timestamp, ids::CommandId, units::Sha256Digest};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
@@ -11,7 +10,6 @@ pub(crate) struct IdempotencyRow {
     pub(crate) status: Option<i16>,
     pub(crate) headers: Option<serde_json::Value>,
     pub(crate) body: Option<String>,
-    pub(crate) created_at: Timestamp,
 }
 
 type Columns = (
@@ -20,7 +18,6 @@ type Columns = (
     Option<i16>,
     Option<serde_json::Value>,
     Option<String>,
-    DateTime<Utc>,
 );
 
 pub(crate) struct Slot<'a> {
@@ -55,7 +52,7 @@ pub(crate) async fn find(
     slot: &Slot<'_>,
 ) -> Result<Option<IdempotencyRow>, sqlx::Error> {
     let row: Option<Columns> = sqlx::query_as(
-        "SELECT request_sha256, command_id, status, headers, body, created_at
+        "SELECT request_sha256, command_id, status, headers, body
          FROM idempotency WHERE token_sha256 = $1 AND key = $2",
     )
     .bind(slot.token.0.as_slice())
@@ -63,13 +60,12 @@ pub(crate) async fn find(
     .fetch_optional(connection)
     .await?;
     Ok(row.map(
-        |(request_sha256, command_id, status, headers, body, created_at)| IdempotencyRow {
+        |(request_sha256, command_id, status, headers, body)| IdempotencyRow {
             request_sha256,
             command_id: CommandId(command_id),
             status,
             headers,
             body,
-            created_at: Timestamp::from_datetime(created_at),
         },
     ))
 }

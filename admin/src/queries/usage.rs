@@ -256,10 +256,10 @@ pub(crate) async fn summary(
     sql.push(" GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT ")
         .push_bind(GROUPS_MAX);
     let rows: Vec<SumsRow> = sql.build_query_as().fetch_all(connection).await?;
-    Ok(rows.into_iter().map(|row| sums(group_by, row)).collect())
+    Ok(rows.iter().map(|row| sums(group_by, row)).collect())
 }
 
-fn sums(group_by: GroupBy, row: SumsRow) -> Value {
+fn sums(group_by: GroupBy, row: &SumsRow) -> Value {
     let mut view = json!({
         "requests": row.requests,
         "input_tokens": row.input_tokens,
@@ -270,7 +270,7 @@ fn sums(group_by: GroupBy, row: SumsRow) -> Value {
     let (name, value) = match group_by {
         GroupBy::Day => ("day", json!(row.day.map(|day| day.to_string()))),
         GroupBy::Key => ("key_id", json!(row.key_id.map(KeyId))),
-        GroupBy::Model => ("model", json!(row.model)),
+        GroupBy::Model => ("model", json!(&row.model)),
     };
     if let Some(members) = view.as_object_mut() {
         members.insert(name.to_owned(), value);

@@ -73,7 +73,7 @@ impl Resource for KeyBody {
             KeyId::generate(),
             asked,
             owners,
-            SecretKey::generate(),
+            &SecretKey::generate(),
         )
     }
 
@@ -151,6 +151,6 @@ impl Act<KeyBody> for Unrevoke {
 #[async_trait]
 impl Act<KeyBody> for Rotate {
     async fn decide(&self, at: &mut Snapshot<'_>, row: Key) -> Result<Decision, ApiError> {
-        key::rotate(at.stamp, row, &self.asked, SecretKey::generate())
+        key::rotate(at.stamp, row, &self.asked, &SecretKey::generate())
     }
 }

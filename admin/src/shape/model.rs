@@ -149,6 +149,7 @@ pub(crate) struct ModelConfigShape {
 /// The description of `Pricing`: nano-USD for a request and for 1,000,000 tokens of each class.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only its schema is used")]
+#[expect(clippy::struct_field_names, reason = "the names on the wire")]
 pub(crate) struct PricingShape {
     per_request_nanos: Option<i64>,
     input_per_million_nanos: Option<i64>,
