@@ -89,7 +89,7 @@ fn document_all() -> String {
     };
     let retired = RETIRED
         .iter()
-        .map(|retired| format!("| `{}` | {} |", retired.name, retired.replaced_by));
+        .map(|retired| format!("| `{}` | {} |", retired.name, retired.instead));
     let retired = retired.collect::<Vec<_>>().join("\n");
     [
         "# Configuration\n\n".to_owned(),
@@ -109,7 +109,7 @@ fn document_all() -> String {
             "`odock admin`: the management API.",
             odock_admin::SETTINGS,
         ),
-        format!("## Names that are refused\n\n| variable | replaced by |\n|---|---|\n{retired}\n"),
+        format!("## Names that are refused\n\n| variable | instead |\n|---|---|\n{retired}\n"),
     ]
     .concat()
 }

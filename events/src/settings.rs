@@ -397,7 +397,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("AUTH_CACHE_TTL: does not exist here"),
+            text.contains("AUTH_CACHE_TTL: does not exist here: nothing replaces it"),
             "{text}"
         );
         assert!(text.contains("POSTGRES_DSN: is required"), "{text}");

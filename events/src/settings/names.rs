@@ -7,61 +7,93 @@ use super::Setting;
 #[derive(Clone, Copy, Debug)]
 pub struct Retired {
     pub name: &'static str,
-    pub replaced_by: &'static str,
+    /// What to do instead, or why there is nothing to do.
+    pub instead: &'static str,
 }
 
-/// Names that operators may bring along; each is refused with what replaced it.
+/// Names that operators may bring along. Each is refused and says why: to ignore a limit that somebody believes to be set
+/// would be worse than not to start.
 pub const RETIRED: &[Retired] = &[
-    Retired {
-        name: "AUTH_CACHE_TTL",
-        replaced_by: "nothing: gateways hold every key and follow changes; see CONFIG_MAX_STALE",
-    },
-    Retired {
-        name: "AUTH_NEGATIVE_CACHE_TTL",
-        replaced_by: "nothing: the key cache is complete, an unknown key needs no look-up",
-    },
-    Retired {
-        name: "MODEL_CACHE_TTL",
-        replaced_by: "nothing: configuration is pushed; see CONFIG_MAX_STALE",
-    },
-    Retired {
-        name: "MCP_CACHE_TTL",
-        replaced_by: "nothing: configuration is pushed",
-    },
-    Retired {
-        name: "RATELIMIT_POLICY_CACHE_TTL",
-        replaced_by: "nothing: configuration is pushed",
-    },
-    Retired {
-        name: "SMART_ROUTING_POLICY_CACHE_TTL",
-        replaced_by: "nothing: configuration is pushed",
-    },
-    Retired {
-        name: "REDIS_ADDR",
-        replaced_by: "REDIS_URL",
-    },
-    Retired {
-        name: "REDIS_USERNAME",
-        replaced_by: "REDIS_URL",
-    },
-    Retired {
-        name: "REDIS_PASSWORD",
-        replaced_by: "REDIS_URL",
-    },
-    Retired {
-        name: "REDIS_DB",
-        replaced_by: "REDIS_URL",
-    },
-    Retired {
-        name: "CACHE_INVALIDATION_CHANNEL",
-        replaced_by: "nothing: changes travel in the config stream",
-    },
+    retired("REDIS_ADDR", "use REDIS_URL"),
+    retired("REDIS_USERNAME", "use REDIS_URL"),
+    retired("REDIS_PASSWORD", "use REDIS_URL"),
+    retired("REDIS_DB", "use REDIS_URL"),
+    retired(
+        "REDIS_POOL_SIZE",
+        "nothing replaces it: commands share one connection",
+    ),
+    retired(
+        "REDIS_DIAL_TIMEOUT",
+        "nothing replaces it: connecting has a fixed limit and is repeated",
+    ),
+    retired("POSTGRES_MAX_IDLE", "use POSTGRES_MAX_OPEN"),
+    retired(
+        "POSTGRES_MAX_LIFETIME",
+        "nothing replaces it: a broken connection is opened anew",
+    ),
+    retired("POSTGRES_LOG_QUERIES", "use RUST_LOG=info,sqlx=debug"),
+    retired(
+        "LOGGER_OUTPUT",
+        "nothing replaces it: logs go to standard error",
+    ),
+    retired(
+        "AUTH_CACHE_TTL",
+        "nothing replaces it: gateways hold every key and follow changes; see CONFIG_MAX_STALE",
+    ),
+    retired(
+        "AUTH_NEGATIVE_CACHE_TTL",
+        "nothing replaces it: the key cache is complete, an unknown key needs no look-up",
+    ),
+    retired(
+        "MODEL_CACHE_TTL",
+        "nothing replaces it: configuration is pushed; see CONFIG_MAX_STALE",
+    ),
+    retired(
+        "MCP_CACHE_TTL",
+        "nothing replaces it: configuration is pushed",
+    ),
+    retired(
+        "RATELIMIT_POLICY_CACHE_TTL",
+        "nothing replaces it: configuration is pushed",
+    ),
+    retired(
+        "SMART_ROUTING_POLICY_CACHE_TTL",
+        "nothing replaces it: configuration is pushed",
+    ),
+    retired(
+        "CACHE_INVALIDATION_CHANNEL",
+        "nothing replaces it: changes travel in the config stream",
+    ),
+    retired(
+        "CACHE_INVALIDATION_SECRET",
+        "nothing replaces it: changes travel in the config stream",
+    ),
+    retired(
+        "RATELIMIT_GLOBAL_POLICY",
+        "this version has no rate limits; budgets are set through the admin API",
+    ),
+    retired("SAFETY_ENGINE_MODE", "this version has no guardrails"),
+    retired("SAFETY_SESSION_TTL", "this version has no guardrails"),
+    retired("SAFETY_BLOCK_THRESHOLD", "this version has no guardrails"),
+    retired("PLUGINS_CONFIG_PATH", "this version has no plugins"),
+    retired(
+        "HTTP_TRUST_PROXY_HEADERS",
+        "this version reads no forwarded addresses",
+    ),
+    retired(
+        "HTTP_TRUSTED_PROXY_CIDRS",
+        "this version reads no forwarded addresses",
+    ),
 ];
+
+const fn retired(name: &'static str, instead: &'static str) -> Retired {
+    Retired { name, instead }
+}
 
 /// What to say of a name that the table has not.
 pub(super) fn explain_unknown(name: &str, table: &[Setting]) -> String {
     if let Some(retired) = RETIRED.iter().find(|retired| retired.name == name) {
-        return format!("does not exist here; replaced by {}", retired.replaced_by);
+        return format!("does not exist here: {}", retired.instead);
     }
     let nearest = table
         .iter()
