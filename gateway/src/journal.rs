@@ -344,3 +344,19 @@ impl Journal {
 
 /// Lease totals by account, as `state` records and replay keep them.
 pub(crate) type LeaseMap = BTreeMap<AccountId, StatedLease>;
+
+#[cfg(test)]
+impl Journal {
+    /// From now on no record is taken. Gives the segment's file back for `free_disk`.
+    pub(crate) fn fill_disk(&self) -> Arc<std::fs::File> {
+        let full = std::fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        self.lock().writer.replace_file(Arc::new(full))
+    }
+
+    pub(crate) fn free_disk(&self, file: Arc<std::fs::File>) {
+        self.lock().writer.replace_file(file);
+    }
+}

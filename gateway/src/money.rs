@@ -19,7 +19,7 @@ use odock_events::{
     ledger::purse::{Admission, CallNumber, Output, Protocol, Purse, Refusal, Want},
     log::messages::{AskAccount, ControlLease, ControlMessage},
     payload::{
-        account::{AccountId, AccountSpec},
+        account::AccountId,
         lease::{LeaseReturned, LeaseStated, ReturnedLease},
     },
     units::NanoUsd,
@@ -385,7 +385,7 @@ impl Money {
     pub(crate) fn for_testing(
         journal: &Journal,
         clock: Arc<dyn Clock>,
-        leases: &[(AccountSpec, i64)],
+        leases: &[(odock_events::payload::account::AccountSpec, i64)],
     ) -> Self {
         for (account, granted) in leases {
             journal.granted(account, *granted).unwrap();

@@ -14,6 +14,8 @@ use crate::journal::{Journal, JournalError, Recovered, settle_orphan, settled_by
 mod closing;
 mod shipper;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use self::{

@@ -6,6 +6,8 @@ use std::{
     io::{Read as _, Seek as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
@@ -40,6 +42,7 @@ struct Stored {
 }
 
 const FILE: &str = "identity.json";
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
 impl Identity {
     /// Locks the directory and begins the next epoch; both are on disk when this returns.
@@ -138,7 +141,7 @@ fn lock(directory: &Path) -> Result<File, JournalError> {
         .mode(0o600)
         .open(&path)
         .map_err(JournalError::io(&path))?;
-    if file.try_lock().is_err() {
+    if !try_lock(&file) {
         let mut pid = String::new();
         file.read_to_string(&mut pid)
             .map_err(JournalError::io(&path))?;
@@ -154,6 +157,18 @@ fn lock(directory: &Path) -> Result<File, JournalError> {
     };
     write(&mut file).map_err(JournalError::io(&path))?;
     Ok(file)
+}
+
+/// The process before this one may still be on its way out, so a held lock is tried again for a moment.
+fn try_lock(file: &File) -> bool {
+    let began = Instant::now();
+    while file.try_lock().is_err() {
+        if began.elapsed() >= LOCK_PATIENCE {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    true
 }
 
 /// Writes by rename and syncs file and directory.

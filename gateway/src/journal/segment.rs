@@ -243,6 +243,11 @@ impl Writer {
         &self.path
     }
 
+    #[cfg(test)]
+    pub(crate) fn replace_file(&mut self, file: Arc<File>) -> Arc<File> {
+        std::mem::replace(&mut self.file, file)
+    }
+
     pub(crate) fn file(&self) -> Arc<File> {
         Arc::clone(&self.file)
     }
