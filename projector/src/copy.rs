@@ -76,7 +76,7 @@ impl CopyRows {
     }
 
     pub(crate) fn time(&mut self, time: Timestamp) {
-        self.bigint(time.0 - EPOCH_MICROS);
+        self.bigint(time.0.saturating_sub(EPOCH_MICROS));
     }
 
     pub(crate) fn date(&mut self, date: NaiveDate) {

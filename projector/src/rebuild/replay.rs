@@ -29,8 +29,8 @@ use crate::{
     },
 };
 
-/// Positions read at once: one transaction.
-const PAGE: i64 = 1_000;
+/// Positions read at once: one transaction, with at most some ten thousand events in memory.
+const PAGE: i64 = 64;
 /// Usage events folded at once.
 const LONGEST_RUN: usize = 20_000;
 

@@ -28,6 +28,7 @@ use crate::{
 
 pub(crate) mod batch;
 pub(crate) mod fold;
+mod plausible;
 mod restore;
 mod transaction;
 

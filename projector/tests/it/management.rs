@@ -25,7 +25,19 @@ async fn an_accepted_command_is_in_every_table_and_in_the_config_stream() {
     let mut world = World::new().await;
     let projector = world.start();
     let mut admin = Admin::default();
+    let mut notified = sqlx::postgres::PgListener::connect(&world.dsn)
+        .await
+        .unwrap();
+    notified.listen("odock_command").await.unwrap();
     let organisation = admin.organisation(&mut world, "Acme").await;
+    let told = tokio::time::timeout(Duration::from_secs(5), notified.recv()).await;
+    assert!(
+        told.unwrap()
+            .unwrap()
+            .payload()
+            .parse::<CommandId>()
+            .is_ok()
+    );
     let (team, key) = (TeamId::generate(), KeyId::generate());
     let events = [
         team_created(organisation, team, "search"),

@@ -64,7 +64,12 @@ impl Refusal {
                 detail: "something still refers to it".into(),
             },
             ("23503", _) => Self::conflict("it refers to something that does not exist"),
-            (code, constraint) if code.starts_with("22") || code.starts_with("23") => {
+            // Wrong data, a broken constraint, or more than an index can hold.
+            (code, constraint)
+                if ["22", "23", "54"]
+                    .iter()
+                    .any(|class| code.starts_with(class)) =>
+            {
                 Self::conflict(format!("it cannot be stored ({code} {constraint})"))
             }
             _ => return Err(error),

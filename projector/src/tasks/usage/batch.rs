@@ -7,63 +7,16 @@ use odock_events::{
     codec::{self, EncodeError},
     envelope::Envelope,
     ids::GatewayId,
-    kind::Event,
     log::UsageEntry,
-    payload::usage::UsageFinished,
 };
 use serde_bytes::ByteBuf;
+
+use super::plausible;
 
 /// Events in one row of `usage_batch`, at most.
 const LONGEST_BATCH: usize = 512;
 /// The first byte of a row whose entry could not be taken apart: no `MessagePack` begins with it.
 const DAMAGED: u8 = 0xc1;
-/// A million dollars in nanos: no call costs more, and sums of such amounts do not overflow.
-const LARGEST_AMOUNT: i64 = 1_000_000_000_000_000;
-
-/// Kinds that no gateway writes, named one by one, so that a new kind must be placed.
-macro_rules! not_of_gateways {
-    () => {
-        Event::OrganisationCreated(_)
-            | Event::OrganisationUpdated(_)
-            | Event::OrganisationDeleted(_)
-            | Event::TeamCreated(_)
-            | Event::TeamUpdated(_)
-            | Event::TeamDeleted(_)
-            | Event::UserCreated(_)
-            | Event::UserUpdated(_)
-            | Event::UserDeleted(_)
-            | Event::MembershipCreated(_)
-            | Event::MembershipUpdated(_)
-            | Event::MembershipDeleted(_)
-            | Event::ProviderCreated(_)
-            | Event::ProviderUpdated(_)
-            | Event::ProviderDeleted(_)
-            | Event::ProviderKeyCreated(_)
-            | Event::ProviderKeyUpdated(_)
-            | Event::ProviderKeyRevoked(_)
-            | Event::ProviderKeyDeleted(_)
-            | Event::ModelCreated(_)
-            | Event::ModelUpdated(_)
-            | Event::ModelDeleted(_)
-            | Event::KeyCreated(_)
-            | Event::KeyUpdated(_)
-            | Event::KeyRevoked(_)
-            | Event::KeyUnrevoked(_)
-            | Event::KeyRotated(_)
-            | Event::KeyDeleted(_)
-            | Event::GrantCreated(_)
-            | Event::GrantDeleted(_)
-            | Event::BudgetCreated(_)
-            | Event::BudgetUpdated(_)
-            | Event::BudgetDeleted(_)
-            | Event::LeaseGranted(_)
-            | Event::WindowClosed(_)
-            | Event::BudgetBreached(_)
-            | Event::GatewayLost(_)
-            | Event::LogGap(_)
-            | Event::CommandRejected(_)
-    };
-}
 
 /// Consecutive events of one gateway: a row of `usage_batch`.
 #[derive(Clone, Debug)]
@@ -138,82 +91,10 @@ impl Batch {
 
 fn read_event(gateway_id: GatewayId, seq: u64, bytes: ByteBuf) -> UsageEvent {
     let read = match codec::decode(&bytes) {
-        Ok(envelope) => check(gateway_id, &envelope).map(|()| envelope),
+        Ok(envelope) => plausible::check(gateway_id, &envelope).map(|()| envelope),
         Err(error) => Err(error.to_string()),
     };
     UsageEvent { seq, bytes, read }
-}
-
-/// What no gateway writes is no event of one.
-fn check(gateway_id: GatewayId, envelope: &Envelope) -> Result<(), String> {
-    if named_gateway(&envelope.event).is_some_and(|named| named != gateway_id) {
-        return Err("the event names another gateway".into());
-    }
-    match &envelope.event {
-        Event::UsageFinished(_) if envelope.meta.organisation_id.is_none() => {
-            Err("the record names no organisation".into())
-        }
-        Event::UsageFinished(usage) => check_amounts(usage),
-        Event::LeaseReturned(returned)
-            if returned
-                .leases
-                .iter()
-                .any(|lease| !is_amount(lease.returned)) =>
-        {
-            Err("an amount is out of bounds".into())
-        }
-        Event::LeaseStated(stated)
-            if stated.leases.iter().any(|lease| {
-                !is_amount(lease.totals.granted)
-                    || lease.totals.settled < 0
-                    || lease.totals.returned < 0
-                    || lease.totals.open() < 0
-            }) =>
-        {
-            Err("an amount is out of bounds".into())
-        }
-        Event::LeaseReturned(_)
-        | Event::LeaseStated(_)
-        | Event::GatewayOpened(_)
-        | Event::GatewayClosed(_) => Ok(()),
-        not_of_gateways!() => Err(format!(
-            "a gateway does not write {}",
-            envelope.kind().name()
-        )),
-    }
-}
-
-fn check_amounts(usage: &UsageFinished) -> Result<(), String> {
-    let tokens = &usage.tokens;
-    let counts = [
-        tokens.input,
-        tokens.cached_input,
-        tokens.cache_write,
-        tokens.output,
-        tokens.reasoning,
-    ];
-    let counted = counts.iter().all(|count| *count <= 1 << 40);
-    let paid = usage.cost.0 >= 0 && usage.cost.0 <= LARGEST_AMOUNT;
-    if counted && paid && usage.accounts.iter().all(|used| is_amount(used.reserved)) {
-        Ok(())
-    } else {
-        Err("an amount is out of bounds".into())
-    }
-}
-
-fn is_amount(total: i64) -> bool {
-    (0..=i64::MAX / 4).contains(&total)
-}
-
-fn named_gateway(event: &Event) -> Option<GatewayId> {
-    match event {
-        Event::GatewayOpened(opened) => Some(opened.gateway_id),
-        Event::UsageFinished(usage) => Some(usage.gateway_id),
-        Event::LeaseReturned(returned) => Some(returned.gateway_id),
-        Event::LeaseStated(stated) => Some(stated.gateway_id),
-        Event::GatewayClosed(closed) => Some(closed.gateway_id),
-        not_of_gateways!() => None,
-    }
 }
 
 /// Cuts entries at the cursors and joins what is consecutive. The cursors move along.
@@ -321,7 +202,10 @@ impl Gathered {
 
 #[cfg(test)]
 mod tests {
-    use odock_events::{examples, kind::Kind};
+    use odock_events::{
+        examples,
+        kind::{Event, Kind},
+    };
 
     use super::*;
 
