@@ -50,8 +50,9 @@ fmt: ## format the code
 lint: ## clippy with every warning an error
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
+# Private items are documented too, so public pages may lead to them.
 doc:
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --workspace --no-deps --document-private-items --locked
 
 docs: build doc ## the documentation, private items too, and docs/CONFIGURATION.md
 	$(TARGET)/debug/odock check-config --document > docs/CONFIGURATION.md
