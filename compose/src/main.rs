@@ -4,10 +4,12 @@
 mod check_config;
 mod demo;
 mod demo_upstream;
+mod doctor;
 mod logging;
 mod migrate;
 mod private_postgres;
 mod private_redis;
+mod rebuild;
 mod service;
 mod signals;
 mod terminal;
@@ -40,6 +42,8 @@ enum Command {
     DemoUpstream(demo_upstream::DemoUpstreamOptions),
     Migrate(migrate::MigrateOptions),
     CheckConfig(check_config::CheckConfigOptions),
+    Rebuild(rebuild::RebuildOptions),
+    Doctor(doctor::DoctorOptions),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +55,8 @@ fn main() -> ExitCode {
         Command::DemoUpstream(options) => demo_upstream::run(options),
         Command::Migrate(options) => migrate::run(&options),
         Command::CheckConfig(options) => check_config::run(&options),
+        Command::Rebuild(options) => rebuild::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
     };
     outcome.map_or_else(terminal::fail, |()| ExitCode::SUCCESS)
 }
