@@ -68,6 +68,10 @@ pub struct UsageAppend<'a> {
     pub bytes: &'a [u8],
 }
 
+/// What a shipper makes of it: whatever moves its place but its own `Ok` (`Duplicate`, `Gap`, a watermark above what it
+/// shipped, a new generation, a start) may be another process' work on a copied disk. It asks `usage_owner` before it
+/// goes on: itself is fine; an earlier start of its own journal is fine up to the start that followed that one; anybody
+/// else, or nobody above 0, means to wait for a new generation for a while, and then to take a new identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UsageAppended {
     Ok {

@@ -13,7 +13,7 @@ use odock_events::ids::GatewayId;
 use tokio::task::JoinSet;
 
 use self::{database::Database, producer::Producer};
-use super::server::{Server, eventually};
+use super::server::{DEADLINE, Server, eventually};
 
 mod database;
 mod producer;
@@ -62,7 +62,9 @@ async fn nothing_is_lost_or_doubled_while_redis_is_killed_emptied_and_cut_short(
     }
     disturb(&mut server, &run, seed).await;
     run.calm.store(true, Ordering::Relaxed);
-    let written = producers.join_all().await;
+    let written = tokio::time::timeout(DEADLINE, producers.join_all())
+        .await
+        .unwrap_or_else(|_| panic!("a producer is stuck, seed {seed}"));
     let total = written.iter().map(|(_, it)| it.len() as u64).sum::<u64>();
     eventually("all is in the database", async || {
         (run.database.arrived() == total).then_some(())
