@@ -86,7 +86,7 @@ impl Tenant {
         let body = json!({
             "name": name, "slug": slug, "type": "chat", "pricing": pricing,
             "provider_id": self.provider_id, "provider_key_id": self.provider_key_id,
-            "config": { "context_window": 128_000, "max_output_tokens": 200 },
+            "config": { "context_window": 128_000, "max_output_tokens": 200, "max_image_tokens": 100 },
         });
         let made = self
             .admin

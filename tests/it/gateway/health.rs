@@ -66,7 +66,10 @@ async fn line_003_metrics_are_prometheus_text() -> anyhow::Result<()> {
             .starts_with("text/plain")
     );
     let text = metrics.text();
-    assert!(text.contains("# TYPE odock_"), "{text}");
+    assert!(
+        text.contains("# TYPE gateway_errors_total counter"),
+        "{text}"
+    );
     for line in text
         .lines()
         .filter(|line| !line.starts_with('#') && !line.is_empty())

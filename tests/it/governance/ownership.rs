@@ -71,11 +71,12 @@ async fn line_139_no_route_shows_or_changes_what_is_another_tenants() -> anyhow:
         let before = mine.admin.read(&own).await?;
         let foreign = other.path(&format!("/{resource}/{resource_id}"));
         other.admin.get(&foreign).await?.refused(404, "not_found")?;
-        other
-            .admin
-            .patch(&foreign, 1, &change)
-            .await?
-            .refused(404, "not_found")?;
+        let changed = other.admin.patch(&foreign, 1, &change).await?;
+        assert!(
+            matches!(changed.status, 404 | 405),
+            "{resource}: {}",
+            changed.text()
+        );
         other
             .admin
             .delete(&foreign, 1)
@@ -144,7 +145,10 @@ async fn line_139_no_admin_route_answers_without_its_token() -> anyhow::Result<(
     let key = tenant.key().await?;
     let mut asked = 0;
     for (path, operations) in document["paths"].as_object().into_iter().flatten() {
-        let path = path.trim_start_matches("/api/v1");
+        // Health is for balancers.
+        let Some(path) = path.strip_prefix("/api/v1") else {
+            continue;
+        };
         let path = path.replace("{organisation_id}", &tenant.organisation_id);
         let path = path.split('/').map(|part| {
             if part.starts_with('{') {

@@ -112,7 +112,7 @@ async fn line_045_types_and_capabilities_are_stored_filtered_and_shown() -> anyh
     ];
     for kind in types {
         let body = json!({
-            "name": format!("a {kind}"), "type": kind, "capabilities": ["vision", "reasoning", "tool_use"],
+            "name": format!("a-{kind}"), "type": kind, "capabilities": ["vision", "reasoning", "tool_use"],
             "provider_id": tenant.provider_id, "provider_key_id": tenant.provider_key_id,
         });
         let made = tenant.admin.create(&tenant.path("/models"), &body).await?;
@@ -124,7 +124,7 @@ async fn line_045_types_and_capabilities_are_stored_filtered_and_shown() -> anyh
     for kind in types {
         let listed = tenant
             .admin
-            .list(&tenant.path(&format!("/models?type={kind}&q=a%20{kind}")))
+            .list(&tenant.path(&format!("/models?type={kind}&q=a-{kind}")))
             .await?;
         assert_eq!(listed.len(), 1, "{kind}");
     }

@@ -1,6 +1,6 @@
 //! Providers: their switch, address and time limit.
 
-use odock_tests::{Stack, client::say, tenant::id};
+use odock_tests::{Stack, client::say, stack::Service, tenant::id};
 use serde_json::json;
 
 #[tokio::test]
@@ -116,42 +116,82 @@ async fn addresses_that_no_provider_can_have_are_refused() -> anyhow::Result<()>
         "http://user:pass@upstream.example/v1",
         "upstream.example",
         "http://",
-        "http://169.254.169.254/latest",
-        "http://upstream.example./v1",
-        "http://0x7f000001/v1",
-        "http://[fe80::1]/v1",
-        "http://0.0.0.0/v1",
-        "http://224.0.0.1/v1",
+        "http://upstream.example/v1?key=x",
+        "http://upstream.example/v1#x",
     ] {
         let body = json!({ "type": "custom", "name": url, "base_url": url });
+        let made = tenant.admin.post(&tenant.path("/providers"), &body).await?;
+        assert_eq!(made.status, 422, "{url}: {}", made.text());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn private_addresses_need_an_explicit_setting() -> anyhow::Result<()> {
+    let mut stack = Stack::builder().start().await?;
+    let mut tenant = stack.tenant().await?;
+    let mut names = vec!["demo-fast".to_owned()];
+    for (number, host) in PRIVATE.iter().enumerate() {
+        let body =
+            json!({ "type": "custom", "name": host, "base_url": format!("http://{host}/v1") });
         let made = tenant.admin.post(&tenant.path("/providers"), &body).await?;
         if made.status == 422 {
             continue;
         }
-        // What the admin lets through, the gateway must not connect to.
-        let provider = id(&made.expect(201)?)?;
-        let mut tenant = tenant.clone();
-        let held = json!({ "provider_id": provider, "name": url, "value": "secret" });
-        tenant.provider_key_id = id(&tenant
+        tenant.provider_id = id(&made.expect(201)?)?;
+        let held = json!({ "provider_id": tenant.provider_id, "name": host, "value": "secret" });
+        let held = tenant
             .admin
             .create(&tenant.path("/provider-keys"), &held)
-            .await?)?;
-        tenant.provider_id = provider;
+            .await?;
+        tenant.provider_key_id = id(&held)?;
+        let name = format!("private-{number}");
         tenant
-            .add_model(url, "x", odock_tests::tenant::token_pricing())
+            .add_model(&name, "x", odock_tests::tenant::token_pricing())
             .await?;
-        let key = tenant
-            .key_without_grants(&json!({ "type": "organisation" }))
-            .await?;
-        tenant.grant(&key, url).await?;
-        stack
-            .gateway(0)?
-            .chat(&key.secret, &say(url, "hi"))
-            .await?
-            .refused(400, "provider_not_allowed")?;
+        names.push(name);
     }
+    let key = tenant.key().await?;
+    stack.kill(Service::Gateway(0)).await?;
+    stack
+        .restart_with(
+            Service::Gateway(0),
+            &[("UPSTREAM_ALLOW_PRIVATE_ADDRESSES", "false")],
+        )
+        .await?;
+    for name in names {
+        let answer = stack
+            .gateway(0)?
+            .chat(&key.secret, &say(&name, "hi"))
+            .await?;
+        answer
+            .refused(400, "provider_not_allowed")
+            .map_err(|error| error.context(name))?;
+    }
+    assert!(stack.demo.rows(0).await?.is_empty());
     Ok(())
 }
+
+const PRIVATE: &[&str] = &[
+    "127.0.0.1:9",
+    "localhost:9",
+    "10.0.0.1:9",
+    "172.16.0.1:9",
+    "192.168.0.1:9",
+    "100.64.0.1:9",
+    "169.254.0.1:9",
+    "0.0.0.0:9",
+    "224.0.0.1:9",
+    "[::1]:9",
+    "[fe80::1]:9",
+    "[fc00::1]:9",
+    "[::ffff:127.0.0.1]:9",
+    "[64:ff9b::7f00:1]:9",
+    "2130706433:9",
+    "0x7f.1:9",
+    "0177.0.0.1:9",
+    "localhost.:9",
+];
 
 #[tokio::test]
 async fn redirects_of_an_upstream_are_not_followed() -> anyhow::Result<()> {

@@ -17,13 +17,20 @@ async fn line_173_a_gateway_restarted_without_redis_and_postgres_serves_known_ke
         .await?;
     let tenant = stack.tenant().await?;
     let (plain, hard) = (tenant.key().await?, tenant.key().await?);
-    tenant.key_budget(&hard, 1_000_000_000).await?;
-    // So that it holds a lease.
-    stack
-        .gateway(0)?
-        .chat(&hard.secret, &say("demo-fast", "hi"))
-        .await?
-        .expect(200)?;
+    let budget = tenant.key_budget(&hard, 1_000_000_000).await?;
+    // So that it holds a lease for more than the calls to come.
+    wait_until("a lease", Duration::from_secs(10), async || {
+        stack
+            .gateway(0)?
+            .chat(&hard.secret, &say("demo-fast", "hi"))
+            .await?
+            .expect(200)?;
+        let window = tenant.window(&budget).await?;
+        anyhow::ensure!(window.held > 5_000_000, "{window:?}");
+        Ok(())
+    })
+    .await?;
+    let before = stack.demo.rows(0).await?.len();
     wait_until(
         "its snapshot is on disk",
         Duration::from_secs(10),
@@ -87,7 +94,7 @@ async fn line_173_a_gateway_restarted_without_redis_and_postgres_serves_known_ke
 
     stack.start_stores().await?;
     let accounted = assert_accounted(&stack).await?;
-    assert_eq!(accounted.records.len(), 5);
+    assert_eq!(accounted.records.len(), before + 4);
     Ok(())
 }
 

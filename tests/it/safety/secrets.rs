@@ -34,7 +34,6 @@ async fn line_025_raw_keys_prompts_and_personal_fields_are_written_nowhere() -> 
         .add_model("refused", "demo-fast", token_pricing())
         .await?;
     tenant.provider_key_id = own;
-    tenant.grant_all(&tenant.key().await?).await?;
     tenant.grant(&key, "refused").await?;
 
     let gateway = stack.gateway(0)?;

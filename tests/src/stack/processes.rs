@@ -59,6 +59,15 @@ impl Stack {
 
     /// Starts a dead service again, as CONTRACT.md 1 says. A gateway is waited for until it takes traffic.
     pub async fn restart(&mut self, service: Service) -> anyhow::Result<()> {
+        self.restart_with(service, &[]).await
+    }
+
+    /// The same with variables that win over its settings file.
+    pub async fn restart_with(
+        &mut self,
+        service: Service,
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<()> {
         let (command, number) = service.name();
         let settings = self.data_dir.join(format!("run/{command}-{number}.toml"));
         let settings = settings
@@ -70,7 +79,10 @@ impl Stack {
             &Program {
                 path: place::odock()?,
                 arguments: vec![command.to_owned(), "--config".to_owned(), settings],
-                environment: Vec::new(),
+                environment: environment
+                    .iter()
+                    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                    .collect(),
                 log: self.data_dir.join(log),
                 stop_signal: Signal::SIGTERM,
                 remove: None,
