@@ -28,3 +28,37 @@ pub(crate) struct AppState {
     /// One reclaim at a time.
     pub(crate) reclaims: Semaphore,
 }
+
+#[cfg(test)]
+impl AppState {
+    /// With stores that nobody serves: for what must be decided without them.
+    pub(crate) async fn for_testing() -> App {
+        use odock_events::clock::SystemClock;
+        use secrecy::SecretString;
+        use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+        let nobody = PgConnectOptions::new_without_pgpass()
+            .host("127.0.0.1")
+            .port(1);
+        let pem = include_str!("../../events/src/seal/fixtures/webcrypto_public.pem");
+        let redis_url = "redis://127.0.0.1:1";
+        Arc::new(Self {
+            pool: PgPoolOptions::new()
+                .acquire_timeout(std::time::Duration::from_millis(50))
+                .connect_lazy_with(nobody),
+            log: RedisLog::connect(redis_url).await.unwrap(),
+            redis_url: redis_url.to_owned(),
+            credentials: Credentials::new(&SecretString::from(TEST_TOKEN)),
+            subject_keys: SubjectKeys::new(&[7; 32]).unwrap(),
+            sealing_key: PublicKey::from_pem(pem).unwrap(),
+            allow_private_addresses: false,
+            clock: Arc::new(SystemClock),
+            queues: Queues::default(),
+            waiting: Waiting::default(),
+            reclaims: Semaphore::new(1),
+        })
+    }
+}
+
+#[cfg(test)]
+pub(crate) const TEST_TOKEN: &str = "adm_0123456789012345678901234567890123456789";

@@ -19,11 +19,13 @@ use crate::{
     auth::{self, Access, Principal},
     body::{self, BODY_MAX},
     error::{ApiError, Code},
+    reply::Reply,
     router::Handler,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+const READ_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A request that its caller may make.
 pub(crate) struct Call {
@@ -48,7 +50,7 @@ pub(crate) async fn serve(
 ) -> Response {
     let request_id = request_id(request.headers());
     let answer = match admit(app, access, request, request_id.clone()).await {
-        Ok(call) => handler(call).await,
+        Ok(call) => answer(call, handler).await,
         Err(error) => Err(error),
     };
     let mut response = match answer {
@@ -57,6 +59,16 @@ pub(crate) async fn serve(
     };
     finish(response.headers_mut(), &request_id);
     response
+}
+
+/// Reads are bounded here. What changes something has bounds of its own, as its answer must not depend on a clock that
+/// knows nothing of the log.
+async fn answer(call: Call, handler: Handler) -> Result<Reply, ApiError> {
+    if call.method != Method::GET {
+        return handler(call).await;
+    }
+    let answer = tokio::time::timeout(READ_TIMEOUT, handler(call)).await;
+    answer.unwrap_or_else(|elapsed| Err(ApiError::log_unavailable(elapsed)))
 }
 
 /// Headers that every answer has.

@@ -18,6 +18,7 @@ use odock_events::{
     secret_key::SecretKey,
 };
 use serde_json::json;
+use tokio::time::timeout;
 
 use self::{
     answer::Answer,
@@ -76,11 +77,12 @@ pub(crate) async fn run(
 ) -> Result<Reply, ApiError> {
     let wait = Wait::read(call)?;
     let stamp = Stamp::read(call)?;
-    let claim = idempotency::claim(call).await?;
-    let (command_id, known) = match &claim {
+    let claim = timeout(STORE, idempotency::claim(call)).await;
+    let claim = claim.map_err(ApiError::log_unavailable)??;
+    let command_id = match &claim {
         Claim::Stored(reply) => return Ok(reply.clone().header(REPLAYED, "true")),
-        Claim::None => (CommandId::generate(), false),
-        Claim::Ours(claimed) => (claimed.command_id, claimed.seen_before),
+        Claim::None => CommandId::generate(),
+        Claim::Ours(claimed) => claimed.command_id,
     };
     let execution = Execution {
         app: &call.app,
@@ -93,12 +95,14 @@ pub(crate) async fn run(
         Outcome::Pending => pending(command_id),
         Outcome::Committed(committed) => {
             let told_again = committed.told_again;
-            match committed_reply(call, *committed, wait).await {
-                Ok(reply) if known && told_again => reply.header(REPLAYED, "true"),
+            let shown = timeout(SHOW, committed_reply(call, *committed, wait)).await;
+            match shown.unwrap_or_else(|elapsed| Err(ApiError::internal(elapsed))) {
+                Ok(reply) if told_again => reply.header(REPLAYED, "true"),
                 Ok(reply) => reply,
                 // It is done, so that no answer may say that nothing was changed.
                 Err(error) => {
-                    tracing::warn!(%error, cause = error.cause, %command_id, "a done command could not be shown");
+                    let cause = error.cause;
+                    tracing::warn!(cause, %command_id, "a done command could not be shown");
                     pending(command_id)
                 }
             }
@@ -145,5 +149,9 @@ fn pending(command_id: CommandId) -> Reply {
     Reply::new(StatusCode::ACCEPTED, body)
 }
 
+/// How long Postgres may take to say what an idempotency key stands for.
+const STORE: Duration = Duration::from_secs(3);
+/// The longest wait for a receipt, and some time to read.
+const SHOW: Duration = Duration::from_secs(35);
 /// How long a request waits for its command before it is answered 202.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);

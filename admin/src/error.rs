@@ -253,6 +253,21 @@ mod tests {
     }
 
     #[test]
+    fn the_table_of_errors_is_this_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/ERRORS.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let (_, rest) = text.split_once("<!-- admin:begin -->\n").unwrap();
+        let (table, _) = rest.split_once("<!-- admin:end -->").unwrap();
+        let mut expected = String::from("| status | code | when |\n|---|---|---|\n");
+        for code in Code::ALL {
+            let status = code.status().as_u16();
+            let row = format!("| {status} | `{}` | {} |\n", code.name(), code.title());
+            expected.push_str(&row);
+        }
+        assert_eq!(table, expected, "docs/ERRORS.md, between the admin marks");
+    }
+
+    #[test]
     fn all_faults_are_told_at_once() {
         let mut faults = Faults::default();
         faults.add("/name", "is required");

@@ -32,8 +32,6 @@ pub(crate) struct Claimed {
     key: String,
     token: Sha256Digest,
     pub(crate) command_id: CommandId,
-    /// An earlier request had the key.
-    pub(crate) seen_before: bool,
 }
 
 /// Looks the key up and takes it if it is free.
@@ -51,7 +49,6 @@ pub(crate) async fn claim(call: &Call) -> Result<Claim, ApiError> {
             key,
             token,
             command_id: fresh,
-            seen_before: false,
         }));
     }
     let Some(row) = idempotency::find(&mut connection, &slot).await? else {
@@ -70,7 +67,6 @@ pub(crate) async fn claim(call: &Call) -> Result<Claim, ApiError> {
         key,
         token,
         command_id: row.command_id,
-        seen_before: true,
     }))
 }
 

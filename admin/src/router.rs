@@ -122,3 +122,6 @@ async fn nowhere(request: Request, code: Code) -> Response {
     call::finish(response.headers_mut(), &request_id);
     std::future::ready(response).await
 }
+
+#[cfg(test)]
+mod tests;

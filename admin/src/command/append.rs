@@ -10,7 +10,7 @@ use odock_events::{
     secret_key::SecretKey,
     units::Sha256Digest,
 };
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::{
     Command, PATIENCE,
@@ -29,6 +29,10 @@ use crate::{
 const QUEUE_PATIENCE: Duration = Duration::from_secs(10);
 const CONFLICTS_MAX: usize = 5;
 const PAUSE: Duration = Duration::from_millis(20);
+/// How often one who lost looks whether the winner's change has arrived.
+const VERSION_LOOK: Duration = Duration::from_millis(2);
+/// How long Postgres may take to show the state and let a rule decide.
+const DECIDE: Duration = Duration::from_secs(3);
 /// How often one who waits looks without having been woken.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -132,7 +136,10 @@ impl Execution<'_> {
             self.command,
             look_first,
         );
-        let (version, decision) = match seen.await? {
+        let seen = timeout(DECIDE, seen)
+            .await
+            .map_err(ApiError::log_unavailable)??;
+        let (version, decision) = match seen {
             Seen::Known(row) => return self.conclude(row, tried).await.map(Try::Ended),
             Seen::Decided { version, decision } => (version, decision),
         };
@@ -142,7 +149,10 @@ impl Execution<'_> {
                 .await
                 .map(|outcome| Try::Ended(Ok(outcome)));
         }
-        private::write(&self.app.pool, &decision.private, self.stamp.now).await?;
+        let written = private::write(&self.app.pool, &decision.private, self.stamp.now);
+        timeout(DECIDE, written)
+            .await
+            .map_err(ApiError::log_unavailable)??;
         let entry = Entry::of(Some(id), self.boundary, Some(version), &decision.envelopes);
         let bytes = entry
             .and_then(|entry| entry.to_bytes())
@@ -210,6 +220,10 @@ impl Execution<'_> {
                     return Err(ApiError::log_unavailable(cause));
                 }
                 self.wait_for_version(version, deadline).await?;
+                if Instant::now() < deadline {
+                    // At once: who pauses here loses to whoever does not.
+                    return Ok(None);
+                }
                 "another admin was first".to_owned()
             }
         };
@@ -267,7 +281,7 @@ impl Execution<'_> {
             if head.version.is_none_or(|known| known >= version) || Instant::now() >= deadline {
                 return Ok(());
             }
-            sleep_until((Instant::now() + PAUSE).min(deadline)).await;
+            sleep_until((Instant::now() + VERSION_LOOK).min(deadline)).await;
         }
     }
 
