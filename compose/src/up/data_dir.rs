@@ -52,6 +52,9 @@ impl DataDir {
             Some(user) => make_stores_dir(&root, user)?,
             None => root.clone(),
         };
+        if stores != root && !root.join("keys").exists() {
+            remove_orphaned(&stores)?;
+        }
         let dir = Self {
             root,
             stores,
@@ -140,6 +143,18 @@ impl DataDir {
             public,
         })
     }
+}
+
+/// Stores whose data directory was removed and made anew: their passwords are gone, and so are the keys that what is in
+/// them was sealed with.
+fn remove_orphaned(stores: &Path) -> anyhow::Result<()> {
+    for name in ["postgres", "redis"] {
+        let orphan = stores.join(name);
+        if orphan.exists() {
+            fs::remove_dir_all(&orphan).with_context(|| format!("remove {}", orphan.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// The lock file holds the pid of who has it; the lock itself is the kernel's, so a kill leaves nothing behind.
