@@ -1,5 +1,5 @@
 //! The log in a seeded world: journals with an fsync point, a shipper, two projectors, an admin, and a Redis that is
-//! wiped, loses its tail and does not answer. Nothing may be lost, doubled or stuck; and with any one guard out the
+//! wiped, loses its tail and does not answer, and a Postgres that is restored from a backup. Nothing may be lost, doubled or stuck; and with any one guard out the
 //! same search must find a run in which something is.
 
 use std::{fmt, thread};
@@ -73,6 +73,7 @@ pub(crate) struct Weather {
     pub(crate) lost_tails: u64,
     pub(crate) restarts: u64,
     pub(crate) copied_disks: u64,
+    pub(crate) restores: u64,
     pub(crate) generations: u64,
     /// Processes that gave way to another one.
     pub(crate) stopped: u64,
@@ -127,6 +128,7 @@ fn the_storms_blow() {
         all.wipes += weather.wipes;
         all.lost_tails += weather.lost_tails;
         all.restarts += weather.restarts;
+        all.restores += weather.restores;
         all.copied_disks += weather.copied_disks;
         all.generations += weather.generations;
         all.stopped += weather.stopped;
@@ -134,6 +136,7 @@ fn the_storms_blow() {
     assert!(all.records > 10_000 && all.commands > 500, "{all:?}");
     assert!(all.wipes > 100 && all.lost_tails > 100, "{all:?}");
     assert!(all.restarts > 100 && all.copied_disks > 20, "{all:?}");
+    assert!(all.restores > 20, "{all:?}");
     assert!(all.generations > 200 && all.stopped > 20, "{all:?}");
 }
 

@@ -115,13 +115,13 @@ impl Gateway {
     }
 
     /// Hears from the projector how far Postgres is.
-    pub(super) fn hear_watermark(&mut self, postgres: &Postgres, random: &mut Random) {
+    pub(super) fn hear_watermark(&mut self, postgres: &Postgres, keep: bool, random: &mut Random) {
         let watermark = postgres.checkpoint(self.id);
         if watermark > self.watermark {
             self.turns_without_progress = 0;
         }
         self.watermark = watermark;
-        if random.in_thousand(300) && !self.stopped {
+        if random.in_thousand(300) && !self.stopped && !keep {
             self.trimmed = self.trimmed.max(watermark.min(self.synced as u64));
         }
     }

@@ -6,7 +6,7 @@ use odock_events::{ids::GatewayId, log::generation::GenerationSeed};
 
 use super::gateway::{Record, Start};
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Postgres {
     pub(super) generation: u64,
     pub(super) redis_run_id: u64,
@@ -25,7 +25,7 @@ pub(super) enum Outcome {
     Rejected,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct UsageStream {
     pub(super) checkpoint: u64,
     pub(super) records: Vec<Record>,

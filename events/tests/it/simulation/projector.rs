@@ -76,14 +76,16 @@ fn raise_if_redis_is_another(log: &mut GuardedLog, postgres: &mut Postgres) {
     if same {
         return;
     }
-    postgres.generation += 1;
+    // A restored Postgres knows an old number.
+    let open = log.memory.generation().unwrap_or(0);
+    postgres.generation = postgres.generation.max(open) + 1;
     postgres.redis_run_id = log.run_id;
     log.memory.raise_generation(&postgres.seed());
     log.checkpoint = Some(postgres.commits);
 }
 
 async fn read_usage(
-    log: &GuardedLog,
+    log: &mut GuardedLog,
     postgres: &Postgres,
     gateway: GatewayId,
     guards: Guards,
@@ -105,6 +107,8 @@ async fn read_usage(
     };
     for entry in entries {
         if entry.first > read.to + 1 && guards.contiguity {
+            // A hole above the checkpoint: one of the two went back.
+            log.checkpoint = None;
             break;
         }
         let events = codec::unpack_batch(&entry.bytes).unwrap();

@@ -32,6 +32,8 @@ struct World {
     /// In these worlds a disk may be copied, and restarts of Redis are noticed. A copied disk and a loss that nobody
     /// notices, both at once, are more than the rules can bear.
     disks_are_copied: bool,
+    /// In these worlds Postgres may be restored from this backup, and journals keep what the watermark passed.
+    backup: Option<Postgres>,
 }
 
 pub(super) async fn run(seed: u64, guards: Guards) -> Result<Weather, Failure> {
@@ -80,6 +82,7 @@ impl World {
             numbers: 1,
             weather: Weather::default(),
             disks_are_copied,
+            backup: (seed % 4 == 1).then(Postgres::default),
         }
     }
 
@@ -107,7 +110,8 @@ impl World {
                 }
             }
             if random.in_thousand(500) {
-                gateway.hear_watermark(postgres, random);
+                let keep = self.backup.is_some();
+                gateway.hear_watermark(postgres, keep, random);
             }
             gateway.ship(log, postgres, *guards, random).await;
         }
@@ -148,6 +152,17 @@ impl World {
                 self.weather.copied_disks += 1;
                 let copy = gateway.copy(nonce);
                 self.gateways.push(copy);
+            }
+            170..190 => {
+                if let Some(backup) = &mut self.backup {
+                    self.weather.restores += 1;
+                    self.postgres = backup.clone();
+                }
+            }
+            190..250 => {
+                if let Some(backup) = &mut self.backup {
+                    *backup = self.postgres.clone();
+                }
             }
             _ => {}
         }
@@ -214,7 +229,9 @@ impl World {
             .admin
             .acknowledged
             .iter()
-            .find(|command| self.postgres.outcome(**command) != Some(Outcome::Done));
+            .find(|command| self.postgres.outcome(**command) != Some(Outcome::Done))
+            // What only Postgres had is gone when Postgres goes back.
+            .filter(|_| self.weather.restores == 0);
         if let Some(command) = lost {
             return Err(Failure::Lost(format!("acknowledged command {command}")));
         }
