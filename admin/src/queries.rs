@@ -10,6 +10,7 @@ pub(crate) mod gateway;
 pub(crate) mod idempotency;
 pub(crate) mod private;
 pub(crate) mod references;
+pub(crate) mod rollup;
 pub(crate) mod rotation;
 pub(crate) mod status;
 pub(crate) mod usage;

@@ -1,6 +1,6 @@
-//! Table `usage` and its rollups.
+//! Table `usage`: records of calls as answers show them.
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 use odock_events::{
     clock::Timestamp,
     ids::{GatewayId, KeyId, ModelId, OrganisationId, ProviderId, TeamId, UsageId, UserId},
@@ -197,83 +197,4 @@ fn attempt(attempt: &Attempt) -> Value {
         "cost_nanos": attempt.cost_nanos,
         "reserved_nanos": attempt.reserved,
     })
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum GroupBy {
-    Day,
-    Key,
-    Model,
-}
-
-#[derive(FromRow)]
-struct SumsRow {
-    day: Option<NaiveDate>,
-    key_id: Option<Uuid>,
-    model: Option<String>,
-    requests: i64,
-    input_tokens: i64,
-    output_tokens: i64,
-    cost_nanos: i64,
-    errors: i64,
-}
-
-/// Groups of one answer at most.
-const GROUPS_MAX: i64 = 10_000;
-
-/// Sums over the hours of `from ..= to`, grouped.
-pub(crate) async fn summary(
-    connection: &mut PgConnection,
-    organisation: OrganisationId,
-    group_by: GroupBy,
-    from: Option<Timestamp>,
-    to: Option<Timestamp>,
-) -> Result<Vec<Value>, ApiError> {
-    let mut sql = QueryBuilder::new("SELECT ");
-    sql.push(match group_by {
-        GroupBy::Day => {
-            "(hour AT TIME ZONE 'UTC')::date AS day, NULL::uuid AS key_id, NULL::text AS model"
-        }
-        GroupBy::Key => "NULL::date AS day, key_id, NULL::text AS model",
-        GroupBy::Model => "NULL::date AS day, NULL::uuid AS key_id, model",
-    });
-    // Sums of bigint are numeric in Postgres; none of these can leave 64 bits in practice, and a cast says so if one does.
-    sql.push(
-        ", sum(requests)::bigint AS requests, sum(input_tokens)::bigint AS input_tokens,
-           sum(output_tokens)::bigint AS output_tokens, sum(cost_nanos)::bigint AS cost_nanos,
-           sum(errors)::bigint AS errors
-         FROM usage_hourly WHERE organisation_id = ",
-    );
-    sql.push_bind(organisation.0);
-    if let Some(from) = from {
-        sql.push(" AND hour >= date_trunc('hour', ")
-            .push_bind(from.to_datetime())
-            .push("::timestamptz)");
-    }
-    if let Some(to) = to {
-        sql.push(" AND hour < ").push_bind(to.to_datetime());
-    }
-    sql.push(" GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT ")
-        .push_bind(GROUPS_MAX);
-    let rows: Vec<SumsRow> = sql.build_query_as().fetch_all(connection).await?;
-    Ok(rows.iter().map(|row| sums(group_by, row)).collect())
-}
-
-fn sums(group_by: GroupBy, row: &SumsRow) -> Value {
-    let mut view = json!({
-        "requests": row.requests,
-        "input_tokens": row.input_tokens,
-        "output_tokens": row.output_tokens,
-        "cost_nanos": row.cost_nanos,
-        "errors": row.errors,
-    });
-    let (name, value) = match group_by {
-        GroupBy::Day => ("day", json!(row.day.map(|day| day.to_string()))),
-        GroupBy::Key => ("key_id", json!(row.key_id.map(KeyId))),
-        GroupBy::Model => ("model", json!(&row.model)),
-    };
-    if let Some(members) = view.as_object_mut() {
-        members.insert(name.to_owned(), value);
-    }
-    view
 }

@@ -8,7 +8,10 @@ use crate::{
     call::Call,
     error::{ApiError, Code},
     page::{Filter, ListQuery, ListSpec, Takes},
-    queries::usage::{self, GroupBy},
+    queries::{
+        rollup::{self, GroupBy},
+        usage,
+    },
     reply::Reply,
 };
 
@@ -125,7 +128,7 @@ pub(crate) async fn summary(call: Call) -> Result<Reply, ApiError> {
     let (from, to) = (time(&call, "from")?, time(&call, "to")?);
     let mut connection = call.app.pool.acquire().await?;
     require_organisation(&mut connection, organisation).await?;
-    let data = usage::summary(&mut connection, organisation, group_by, from, to).await?;
+    let data = rollup::summary(&mut connection, organisation, group_by, from, to).await?;
     Ok(Reply::new(http::StatusCode::OK, json!({ "data": data })))
 }
 
