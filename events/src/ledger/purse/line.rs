@@ -82,14 +82,22 @@ impl Purse {
         })
     }
 
+    /// Refuses who waited too long. While the line moves, because money still comes, one may wait four times as long:
+    /// the denial, if there is one, is on its way.
     pub(super) fn expire(&mut self, now: Timestamp, outputs: &mut Vec<Output>) {
         let deadline = now.0 - self.protocol.wait_micros;
-        while self
-            .line
-            .front()
-            .is_some_and(|waiter| waiter.since.0 <= deadline)
-        {
-            let Some(waiter) = self.leave(0) else { break };
+        let mut index = 0;
+        while let Some(waiter) = self.line.get(index) {
+            if waiter.since.0 > deadline {
+                return;
+            }
+            if self.moves(waiter, now) {
+                index += 1;
+                continue;
+            }
+            let Some(waiter) = self.leave(index) else {
+                return;
+            };
             let refusal = self.known_denial(&waiter.wants, now).or_else(|| {
                 let short = waiter
                     .wants
@@ -105,5 +113,17 @@ impl Purse {
                 refusal.unwrap_or(Refusal::Crowded),
             ));
         }
+    }
+
+    /// Somebody got money of one of these accounts a moment ago, since this one began to wait.
+    fn moves(&self, waiter: &Waiter, now: Timestamp) -> bool {
+        let wait = self.protocol.wait_micros;
+        let may_wait = now.0 - waiter.since.0 < 4 * wait;
+        let mut leases = waiter
+            .wants
+            .iter()
+            .filter_map(|want| self.leases.get(&want.account.id));
+        may_wait
+            && leases.any(|lease| lease.used_at > waiter.since && now.0 - lease.used_at.0 < wait)
     }
 }
