@@ -360,6 +360,11 @@ impl Money {
         self.write_unwritten();
     }
 
+    fn has_asked_lately(&self) -> bool {
+        let asked_at = self.lock().purse.asked_at();
+        asked_at.is_some_and(|at| self.clock.now().since(at) < tasks::ANSWERS_MATTER)
+    }
+
     fn tick(&self) -> bool {
         self.act(Purse::tick);
         self.waiting_calls() > 0

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 mod asks;
 mod lease;
 mod line;
+#[cfg(test)]
+mod tests;
 
 use self::lease::{Lease, Pace};
 use crate::{
@@ -112,6 +114,7 @@ pub struct Purse {
     /// Leases of windows that ended up to here are forgotten. Nothing is reserved there again, should the clock go back:
     /// their totals are not known any more.
     forgotten: Option<Timestamp>,
+    asked_at: Option<Timestamp>,
 }
 
 impl Purse {
@@ -363,6 +366,13 @@ impl Purse {
     #[must_use]
     pub fn spendable(&self, account: AccountId) -> i64 {
         self.leases.get(&account).map_or(0, Lease::spendable)
+    }
+
+    /// When it asked last. Answers may be lost: for a while after, its totals are worth asking for, because a grant that
+    /// nobody hears of is idle money that no reclaim finds.
+    #[must_use]
+    pub fn asked_at(&self) -> Option<Timestamp> {
+        self.asked_at
     }
 
     /// How many calls wait.

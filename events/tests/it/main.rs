@@ -6,6 +6,8 @@ mod document;
 #[cfg(test)]
 mod goldens;
 #[cfg(test)]
+mod ledger;
+#[cfg(test)]
 mod redis_scripts;
 #[cfg(test)]
 mod simulation;

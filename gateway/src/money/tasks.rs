@@ -30,6 +30,10 @@ pub struct MoneyLinks {
 /// While somebody waits, the purse looks at the time this often.
 const TICK: Duration = Duration::from_millis(5);
 const SWEEP: Duration = Duration::from_secs(1);
+/// After asks, all totals are asked for this often: an answer may have been lost, and nobody may wait for it any more.
+const TOTALS_EACH_SECONDS: u32 = 5;
+/// For this long after an ask its answer may be missing.
+pub(super) const ANSWERS_MATTER: Duration = Duration::from_secs(15);
 /// The next window is asked for this long before it begins.
 pub(super) const PREFETCH: Duration = Duration::from_secs(10);
 
@@ -52,10 +56,7 @@ impl Money {
             links.log.clone(),
         )));
         spawn(Box::new(tick(Arc::clone(self))));
-        spawn(Box::new(sweep(
-            Arc::clone(self),
-            Arc::clone(&links.next_window),
-        )));
+        spawn(Box::new(sweep(Arc::clone(self), links.clone())));
         spawn(Box::new(take_left(Arc::clone(self))));
         spawn(Box::new(control::follow(Arc::clone(self), links)));
     }
@@ -88,12 +89,23 @@ async fn tick(money: Arc<Money>) {
     }
 }
 
-async fn sweep(money: Arc<Money>, next_window: Arc<NextWindow>) {
+async fn sweep(money: Arc<Money>, links: MoneyLinks) {
     let mut seconds = interval(SWEEP);
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seconds_since_totals = 0;
     loop {
         seconds.tick().await;
-        money.sweep(&*next_window);
+        money.sweep(&*links.next_window);
+        seconds_since_totals += 1;
+        if seconds_since_totals >= TOTALS_EACH_SECONDS && money.has_asked_lately() {
+            seconds_since_totals = 0;
+            let gateway_id = money.gateway_id;
+            // Lost as well: the next ones come in a few seconds.
+            let ask = AskMessage::Totals { gateway_id };
+            if let Err(error) = links.log.send_ask(&ask).await {
+                tracing::debug!(%error, "totals not asked for");
+            }
+        }
     }
 }
 

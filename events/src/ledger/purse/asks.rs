@@ -27,6 +27,7 @@ impl Purse {
                 must: 0,
                 want,
             };
+            self.asked_at = Some(now);
             outputs.push(Output::Ask(vec![ask]));
         }
     }
@@ -61,6 +62,7 @@ impl Purse {
             }
         }
         if !accounts.is_empty() {
+            self.asked_at = Some(now);
             outputs.push(Output::Ask(accounts));
         }
     }
@@ -85,6 +87,7 @@ impl Purse {
             }
         }
         if !accounts.is_empty() {
+            self.asked_at = Some(now);
             outputs.push(Output::Ask(accounts));
         }
     }
