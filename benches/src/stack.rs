@@ -126,7 +126,10 @@ impl Stack {
             "amount_nanos": 9_000_000_000_000_000_i64,
         });
         self.post("budgets", budget).await?;
-        let secret = key.get("secret").and_then(Value::as_str).context("no secret")?;
+        let secret = key
+            .get("secret")
+            .and_then(Value::as_str)
+            .context("no secret")?;
         secret.clone_into(&mut self.key);
         Ok(())
     }
