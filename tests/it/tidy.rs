@@ -43,19 +43,16 @@ fn files_are_short_and_say_what_they_are_for() {
 
 #[test]
 fn sql_is_static_text() {
-    let wrong: Vec<String> = sources()
-        .into_iter()
-        .flat_map(|(path, text)| {
-            built_queries(&text)
-                .into_iter()
-                .map(move |line| format!("{path}:{line}"))
-        })
-        .collect();
-    assert!(
-        wrong.is_empty(),
-        "`format!` in a query: {}",
-        wrong.join("\n")
-    );
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        let lines = built_queries(&text).into_iter();
+        wrong.extend(lines.map(|line| format!("{path}:{line}: `format!` in a query")));
+        // Tests name databases of their own, which cannot be bound.
+        if text.contains("AssertSqlSafe") && !path.contains("tests") {
+            wrong.push(format!("{path}: `AssertSqlSafe`"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
