@@ -10,7 +10,7 @@ use odock_events::{
         generation::GenerationSeed,
         keys,
         messages::{AskMessage, Beat, ControlMessage, GatewayPresence},
-        reader::{StreamId, StreamReader},
+        reader::StreamId,
     },
 };
 
@@ -36,7 +36,7 @@ async fn configuration_is_relayed_once_and_in_order() {
             .unwrap();
     }
     assert_eq!(log.config_top(1).await.unwrap(), Some(42));
-    let mut reader = StreamReader::connect(&server.url()).await.unwrap();
+    let mut reader = server.reader().await;
     let entry = |version: u64| ConfigEntry {
         version,
         bytes: format!("row {version}").into_bytes(),
@@ -55,7 +55,7 @@ async fn messages_are_read_from_where_the_stream_ended() {
     let gateway_id = GatewayId::generate();
     let ask = AskMessage::Totals { gateway_id };
     log.send_ask(&ask).await.unwrap();
-    let mut reader = StreamReader::connect(&server.url()).await.unwrap();
+    let mut reader = server.reader().await;
     let end = reader.asks_end().await.unwrap();
     assert_eq!(reader.asks(&end, BLOCK).await.unwrap(), []);
     let reclaim = AskMessage::Reclaim {
@@ -95,7 +95,7 @@ async fn a_message_of_a_newer_release_is_skipped() {
         gateway_id: GatewayId::generate(),
     };
     log.send_ask(&known).await.unwrap();
-    let mut reader = StreamReader::connect(&server.url()).await.unwrap();
+    let mut reader = server.reader().await;
     let messages = reader.asks(&StreamId::beginning(), BLOCK).await.unwrap();
     assert_eq!(messages.len(), 1);
     assert_eq!(messages[0].1, known);

@@ -27,7 +27,7 @@ async fn scripts_are_loaded_again_when_they_are_gone() {
 
 #[tokio::test]
 async fn what_was_answered_survives_kill_9() {
-    let mut server = Server::start().await;
+    let mut server = Server::start_synced().await;
     let log = server.open_log().await;
     let producer = Producer::new();
     producer.append(&log, 1, 7).await;
@@ -66,15 +66,18 @@ async fn a_client_waits_for_no_server() {
     assert!(StreamReader::connect(&server.url()).await.is_err());
     server.start_again().await;
     connected(&log).await;
-    assert_eq!(open_planes(&log).await, [None, None, None]);
+    let patient = server.log().await;
+    assert_eq!(open_planes(&patient).await, [None, None, None]);
 }
 
 #[tokio::test]
 async fn a_stopped_server_costs_one_deadline_and_is_found_again() {
     let server = Server::start().await;
-    let log = server.open_log().await;
+    let patient = server.open_log().await;
+    let log = RedisLog::connect(&server.url()).await.unwrap();
     let producer = Producer::new();
-    producer.append(&log, 1, 1).await;
+    producer.append(&patient, 1, 1).await;
+    connected(&log).await;
     signal("-STOP", server.process_id());
     let begin = Instant::now();
     let answer = producer.try_append(&log, 2, 2).await;
@@ -82,15 +85,18 @@ async fn a_stopped_server_costs_one_deadline_and_is_found_again() {
     signal("-CONT", server.process_id());
     assert!(answer.is_err());
     assert!(waited < Duration::from_secs(2), "{waited:?}");
-    connected(&log).await;
+    connected(&patient).await;
     // It may have arrived all the same: nobody knows, so it is sent again.
-    let again = producer.append(&log, 2, 2).await;
+    let again = producer.append(&patient, 2, 2).await;
     let taken = matches!(
         again,
         UsageAppended::Ok { .. } | UsageAppended::Duplicate { top: 2 }
     );
     assert!(taken, "{again:?}");
-    let entries = log.read_usage(1, producer.gateway, 0, 10).await.unwrap();
+    let entries = patient
+        .read_usage(1, producer.gateway, 0, 10)
+        .await
+        .unwrap();
     assert_eq!(entries.len(), 2);
 }
 
@@ -108,7 +114,7 @@ async fn a_blocked_reader_wakes_at_once() {
     let log = server.open_log().await;
     let producer = Producer::new();
     let cursors = [(producer.gateway, 0)];
-    let mut reader = StreamReader::connect(&server.url()).await.unwrap();
+    let mut reader = server.reader().await;
     let begin = Instant::now();
     let (read, _) = tokio::join!(
         reader.usage(1, &cursors, 10, Duration::from_secs(5)),
@@ -129,7 +135,7 @@ async fn a_blocked_reader_wakes_at_once() {
 async fn a_quiet_stream_ends_the_block_and_not_the_connection() {
     let server = Server::start().await;
     let _ = server.open_log().await;
-    let mut reader = StreamReader::connect(&server.url()).await.unwrap();
+    let mut reader = server.reader().await;
     for _ in 0..3 {
         assert_eq!(reader.management(1, 0, 10, BLOCK).await.unwrap(), []);
     }
@@ -140,11 +146,11 @@ async fn a_quiet_stream_ends_the_block_and_not_the_connection() {
 
 #[tokio::test]
 async fn a_reader_goes_on_where_it_was_after_a_restart() {
-    let mut server = Server::start().await;
+    let mut server = Server::start_synced().await;
     let log = server.open_log().await;
     let producer = Producer::new();
     let mut read = Vec::new();
-    let mut reader = StreamReader::connect(&server.url()).await.unwrap();
+    let mut reader = server.reader().await;
     for round in 0..3_u64 {
         let first = round * 10 + 1;
         for seq in first..first + 10 {
@@ -166,7 +172,7 @@ async fn a_reader_goes_on_where_it_was_after_a_restart() {
         );
         server.start_again().await;
         connected(&log).await;
-        reader = StreamReader::connect(&server.url()).await.unwrap();
+        reader = server.reader().await;
     }
     while read.len() < 30 {
         let cursor = read.last().copied().unwrap_or(0);
@@ -188,7 +194,7 @@ async fn several_streams_are_read_at_once_each_from_its_cursor() {
     one.append(&log, 1, 2).await;
     one.append(&log, 3, 4).await;
     other.append(&log, 1, 1).await;
-    let mut reader = StreamReader::connect(&server.url()).await.unwrap();
+    let mut reader = server.reader().await;
     let cursors = [(one.gateway, 3), (other.gateway, 0)];
     let entries = reader.usage(1, &cursors, 10, BLOCK).await.unwrap();
     let mut places: Vec<_> = entries

@@ -14,10 +14,11 @@ use odock_events::{
         UsageAppend, UsageAppended,
         generation::GenerationSeed,
         keys::{Keys, Plane},
+        reader::StreamReader,
         redis::RedisLog,
     },
 };
-use redis::{ErrorKind, FromRedisValue, RedisError};
+use redis::{AsyncConnectionConfig, ErrorKind, FromRedisValue, RedisError};
 use tempfile::TempDir;
 
 pub(super) const DEADLINE: Duration = Duration::from_secs(20);
@@ -25,13 +26,25 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 pub(super) struct Server {
     directory: TempDir,
     process: Option<Child>,
+    appendfsync: &'static str,
 }
 
 impl Server {
+    /// A server as it runs in production: on a slow disk even kill -9 may cost it its last two seconds.
     pub(super) async fn start() -> Self {
+        Self::start_with("everysec").await
+    }
+
+    /// A server that has on disk what it answered, so that a test knows what is there after a kill.
+    pub(super) async fn start_synced() -> Self {
+        Self::start_with("always").await
+    }
+
+    async fn start_with(appendfsync: &'static str) -> Self {
         let mut server = Self {
             directory: tempfile::tempdir().unwrap(),
             process: None,
+            appendfsync,
         };
         server.start_again().await;
         server
@@ -43,7 +56,7 @@ impl Server {
             .args(["--port", "0", "--save", "", "--appendonly", "yes"])
             .args([
                 "--appendfsync",
-                "everysec",
+                self.appendfsync,
                 "--maxmemory-policy",
                 "noeviction",
             ])
@@ -95,8 +108,14 @@ impl Server {
         format!("redis+unix://{}", self.socket().display())
     }
 
+    /// A patient client: a busy machine is not what is tested.
     pub(super) async fn log(&self) -> RedisLog {
-        RedisLog::connect(&self.url()).await.unwrap()
+        RedisLog::connect_with(&self.url(), DEADLINE).await.unwrap()
+    }
+
+    pub(super) async fn reader(&self) -> StreamReader {
+        let reader = async || StreamReader::connect(&self.url()).await.ok();
+        eventually("a reader connects", reader).await
     }
 
     /// A log of generation 1 that begins with nothing.
@@ -109,7 +128,12 @@ impl Server {
     /// One command on a connection of its own.
     pub(super) async fn ask<T: FromRedisValue>(&self, words: &[&str]) -> Result<T, RedisError> {
         let client = redis::Client::open(self.url())?;
-        let mut connection = client.get_multiplexed_async_connection().await?;
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(DEADLINE))
+            .set_response_timeout(Some(DEADLINE));
+        let mut connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await?;
         let mut command = redis::cmd(words.first().copied().unwrap_or_default());
         command.arg(&words[1..]).query_async(&mut connection).await
     }
