@@ -304,10 +304,12 @@ fn next_window(snapshot: &Arc<SnapshotCell>) -> Arc<crate::money::NextWindow> {
 
 /// As many calls as there may be at a time: each holds a place for its end.
 fn queue_length(config: &Config) -> usize {
-    match config.max_concurrent_requests {
-        0 => config.transport.caps.total,
-        most => most,
-    }
+    most_calls(config.max_concurrent_requests, config.transport.caps.total)
+}
+
+/// Without a cap on calls, the cap on connections is one.
+fn most_calls(cap: usize, connections: usize) -> usize {
+    if cap == 0 { connections } else { cap }
 }
 
 /// How long the journal may take for the last calls.
@@ -316,3 +318,14 @@ const LAST_RECORDS: Duration = Duration::from_secs(5);
 const LAST_SHIPMENT: Duration = Duration::from_secs(10);
 /// How long a query waits for a connection.
 const POSTGRES_PATIENCE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_052_zero_takes_as_many_calls_as_there_may_be_connections() {
+        assert_eq!(most_calls(0, 32_768), 32_768);
+        assert_eq!(most_calls(5, 32_768), 5);
+    }
+}

@@ -107,6 +107,9 @@ pub(crate) fn call_record(pricing: Option<Pricing>, reserved: i64) -> CallRecord
     }
 }
 
+/// As many calls as the test's gateway takes at a time.
+pub(crate) const CAP: usize = 8;
+
 /// Books in a directory of their own, and what is written into them.
 pub(crate) struct TestBooks {
     pub(crate) books: Arc<Books>,
@@ -119,7 +122,7 @@ impl TestBooks {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (journal, _) = Journal::open(JournalOptions::new(directory.path().to_owned())).unwrap();
-        let (closer, queue) = mpsc::channel(8);
+        let (closer, queue) = mpsc::channel(CAP);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let books = Arc::new(Books {
             money: Arc::new(Money::for_testing(&journal, Arc::clone(&clock), &[])),

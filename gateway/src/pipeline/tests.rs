@@ -8,7 +8,7 @@ use odock_events::payload::usage::{AttemptOutcome, UsageStatus};
 use serde_json::{Value, json};
 
 use self::harness::{Harness, chat};
-use crate::{error::Code, http::request_id};
+use crate::{error::Code, http::request_id, pipeline::testing::CAP};
 
 fn code(body: &Value) -> &str {
     body["error"]["code"].as_str().unwrap_or_default()
@@ -159,7 +159,7 @@ async fn a_caller_who_hangs_up_stops_the_upstream_and_is_recorded() {
 }
 
 #[tokio::test]
-async fn who_may_not_is_told_and_nothing_is_called() {
+async fn line_051_a_refusal_at_a_step_stops_all_steps_after_it() {
     let harness = Harness::start().await;
     for (key, model, status, expected) in [
         ("sk_nonsense", "fast", 401, "unauthorized"),
@@ -294,4 +294,30 @@ async fn the_small_endpoints_answer() {
     );
     harness.stop();
     assert_eq!(harness.ready_code(), Some(Code::ShuttingDown));
+}
+
+#[tokio::test]
+async fn line_052_a_call_beyond_the_cap_is_refused_and_taken_when_there_is_room() {
+    let harness = Harness::start().await;
+    let hanging: Vec<_> = (0..CAP)
+        .map(|_| harness.post_in_background(&harness::request("hang")))
+        .collect();
+    harness
+        .wait_until(|harness| harness.books().journal.open_calls() == CAP)
+        .await;
+    let refused = harness
+        .post(&chat("fast"), &harness::request("fast"), &[])
+        .await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(code(&refused.json()), "overloaded");
+    for call in hanging {
+        call.abort();
+    }
+    harness
+        .wait_until(|harness| harness.books().journal.open_calls() == 0)
+        .await;
+    let taken = harness
+        .post(&chat("fast"), &harness::request("fast"), &[])
+        .await;
+    assert_eq!(taken.status, StatusCode::OK);
 }
