@@ -50,7 +50,10 @@ pub(crate) fn escape(name: &str) -> String {
 
 fn refuse(mut pointer: String, message: &str) -> ApiError {
     let named = |prefix: &str| {
-        message.strip_prefix(prefix).and_then(|rest| rest.split('`').next()).map(escape)
+        message
+            .strip_prefix(prefix)
+            .and_then(|rest| rest.split('`').next())
+            .map(escape)
     };
     if let Some(name) = named("unknown field `") {
         if !pointer.ends_with(&format!("/{name}")) {
@@ -62,8 +65,14 @@ fn refuse(mut pointer: String, message: &str) -> ApiError {
         return ApiError::invalid(format!("{pointer}/{name}"), "is required");
     }
     // serde quotes what it found; these members may hold a secret that was put there in a wrong form.
-    let secret = ["/value", "/envelope"].iter().any(|member| pointer.starts_with(member));
-    let message = if secret { "has the wrong form" } else { message };
+    let secret = ["/value", "/envelope"]
+        .iter()
+        .any(|member| pointer.starts_with(member));
+    let message = if secret {
+        "has the wrong form"
+    } else {
+        message
+    };
     ApiError::invalid(pointer, message)
 }
 
@@ -93,7 +102,11 @@ mod tests {
 
     fn error(text: &str) -> (Code, String, String) {
         let error = read::<Example>(text.as_bytes()).unwrap_err();
-        let field = error.fields.first().map(|f| f.field.clone()).unwrap_or_default();
+        let field = error
+            .fields
+            .first()
+            .map(|f| f.field.clone())
+            .unwrap_or_default();
         (error.code, field, error.detail)
     }
 
@@ -104,7 +117,10 @@ mod tests {
             (code, field)
         };
         assert_eq!(place("{}"), (Code::ValidationFailed, "/name".into()));
-        assert_eq!(place(r#"{"name":"a","x/y":1}"#), (Code::UnknownField, "/x~1y".into()));
+        assert_eq!(
+            place(r#"{"name":"a","x/y":1}"#),
+            (Code::UnknownField, "/x~1y".into())
+        );
         assert_eq!(
             place(r#"{"name":"a","inner":{"numbers":[1],"more":2}}"#),
             (Code::UnknownField, "/inner/more".into())
@@ -133,7 +149,10 @@ mod tests {
         let note = |text: &str| read::<Example>(text.as_bytes()).unwrap().note;
         assert_eq!(note(r#"{"name":"a"}"#), Member::Absent);
         assert_eq!(note(r#"{"name":"a","note":null}"#), Member::Null);
-        assert_eq!(note(r#"{"name":"a","note":"b"}"#), Member::Given("b".into()));
+        assert_eq!(
+            note(r#"{"name":"a","note":"b"}"#),
+            Member::Given("b".into())
+        );
         let example = read::<Example>(br#"{"name":"a","inner":{"numbers":[1]}}"#).unwrap();
         assert_eq!((example.name.as_str(), example.value), ("a", None));
         assert_eq!(example.inner.unwrap().numbers, [1]);

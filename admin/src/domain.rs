@@ -28,12 +28,20 @@ use crate::{
 };
 
 /// One new entity.
-pub(crate) fn created(stamp: &Stamp, entity: impl Into<EntityRef>, event: Event) -> Result<Decision, ApiError> {
+pub(crate) fn created(
+    stamp: &Stamp,
+    entity: impl Into<EntityRef>,
+    event: Event,
+) -> Result<Decision, ApiError> {
     one(None, stamp.envelope(entity, 1, event))
 }
 
 /// The next version of an entity.
-pub(crate) fn changed(stamp: &Stamp, before: EntityRow, event: Event) -> Result<Decision, ApiError> {
+pub(crate) fn changed(
+    stamp: &Stamp,
+    before: EntityRow,
+    event: Event,
+) -> Result<Decision, ApiError> {
     let envelope = stamp.envelope(before.entity(), before.version() + 1, event);
     one(Some(before), envelope)
 }
@@ -81,7 +89,10 @@ pub(crate) fn name_taken(name: &str) -> ApiError {
 
 /// A reference to something that is not in this organisation, whether it is anywhere or not.
 pub(crate) fn no_such(field: &str, noun: &str) -> ApiError {
-    ApiError::invalid(field, format!("there is no such {noun} in this organisation"))
+    ApiError::invalid(
+        field,
+        format!("there is no such {noun} in this organisation"),
+    )
 }
 
 #[cfg(test)]
@@ -121,6 +132,10 @@ pub(crate) mod testing {
     }
 
     pub(crate) fn kinds(decision: &Decision) -> Vec<&'static str> {
-        decision.envelopes.iter().map(|envelope| envelope.kind().name()).collect()
+        decision
+            .envelopes
+            .iter()
+            .map(|envelope| envelope.kind().name())
+            .collect()
     }
 }

@@ -13,7 +13,14 @@ pub(crate) struct CommandRow {
     pub(crate) sha256: Option<Sha256Digest>,
 }
 
-type Columns = (String, i64, Option<i64>, Option<String>, Option<String>, Option<Vec<u8>>);
+type Columns = (
+    String,
+    i64,
+    Option<i64>,
+    Option<String>,
+    Option<String>,
+    Option<Vec<u8>>,
+);
 
 pub(crate) async fn find(
     connection: &mut PgConnection,
@@ -27,12 +34,16 @@ pub(crate) async fn find(
     .bind(id.0)
     .fetch_optional(connection)
     .await?;
-    Ok(row.map(|(outcome, position, config_version, code, detail, sha256)| CommandRow {
-        outcome,
-        position,
-        config_version,
-        code,
-        detail,
-        sha256: sha256.and_then(|bytes| bytes.try_into().ok()).map(Sha256Digest),
-    }))
+    Ok(row.map(
+        |(outcome, position, config_version, code, detail, sha256)| CommandRow {
+            outcome,
+            position,
+            config_version,
+            code,
+            detail,
+            sha256: sha256
+                .and_then(|bytes| bytes.try_into().ok())
+                .map(Sha256Digest),
+        },
+    ))
 }

@@ -73,13 +73,22 @@ async fn is_pending(app: &AppState, id: CommandId) -> bool {
 }
 
 async fn in_stream(app: &AppState, id: CommandId) -> Result<bool, anyhow::Error> {
-    let Some(generation) = app.log.generation(Plane::Management).await? else { return Ok(false) };
+    let Some(generation) = app.log.generation(Plane::Management).await? else {
+        return Ok(false);
+    };
     let mut connection = app.pool.acquire().await?;
     let after = status::management_checkpoint(&mut connection).await?;
     drop(connection);
     let mut reader = StreamReader::connect(&app.redis_url).await?;
-    let entries =
-        reader.management(generation, after, ENTRIES, std::time::Duration::from_millis(1)).await?;
-    let is_it = |bytes: &[u8]| Entry::from_bytes(bytes).is_ok_and(|entry| entry.command_id == Some(id));
+    let entries = reader
+        .management(
+            generation,
+            after,
+            ENTRIES,
+            std::time::Duration::from_millis(1),
+        )
+        .await?;
+    let is_it =
+        |bytes: &[u8]| Entry::from_bytes(bytes).is_ok_and(|entry| entry.command_id == Some(id));
     Ok(entries.iter().any(|entry| is_it(&entry.bytes)))
 }
