@@ -54,6 +54,7 @@ pub(crate) async fn run(term: Term) -> Result<(), ProjectorError> {
         .await?
         .into_iter()
         .collect();
+    task.tell_all_watermarks().await?;
     let stop = task.term.stop.clone();
     loop {
         task.notice_new_streams().await?;
@@ -95,6 +96,15 @@ impl UsageTask {
             }
         }
         Ok(())
+    }
+
+    /// A watermark that was not told after its commit would keep a quiet gateway sending the same events again.
+    async fn tell_all_watermarks(&self) -> Result<(), ProjectorError> {
+        let cursors = self.cursors.iter();
+        let watermarks: Vec<(GatewayId, u64)> =
+            cursors.map(|(gateway, seq)| (*gateway, *seq)).collect();
+        let (log, generation) = (&self.term.log, self.term.generation);
+        Ok(log.set_watermarks(generation, &watermarks).await?)
     }
 
     async fn read(&mut self) -> Result<Vec<UsageEntry>, ProjectorError> {
