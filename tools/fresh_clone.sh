@@ -20,7 +20,7 @@ mount_at() { # the arguments of mount; the last one is the target
     mounted=("${!#}" "${mounted[@]}")
 }
 clean_up() {
-    for target in "${mounted[@]}"; do umount "$target" || umount -l "$target"; done
+    for target in "${mounted[@]}"; do umount -R "$target" 2>/dev/null || umount -l "$target"; done
     [ -n "$keep" ] || rm -rf --one-file-system "$root"
 }
 trap clean_up EXIT
@@ -62,7 +62,7 @@ echo "make up: ready after $((SECONDS - started)) s"
 # The call that `up` printed, as it printed it.
 command -v curl >/dev/null || apt-get install -y -qq --no-install-recommends curl >/dev/null
 sed -n '/^curl /,/}]}/p' /tmp/up.log > /tmp/call.sh
-answer=$(bash /tmp/call.sh)
+answer=$(bash /tmp/call.sh 2>/dev/null)
 echo "$answer"
 grep -q '"chat.completion"' <<< "$answer"
 kill -INT "$(cat .odock/up.lock)"
