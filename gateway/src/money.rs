@@ -334,9 +334,10 @@ impl Money {
         for left in left {
             match left {
                 Left::Place(call) => {
-                    let mut counter = self.lock();
-                    counter.purse.abandon(call);
-                    counter.waiting.remove(&call);
+                    self.lock().waiting.remove(&call);
+                    self.act(|purse, now, outputs| {
+                        purse.abandon(call, now, outputs);
+                    });
                 }
                 Left::Reservation(uses) => self.release(&uses),
             }

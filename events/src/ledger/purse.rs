@@ -205,11 +205,13 @@ impl Purse {
     }
 
     /// The caller of a waiting call is gone. False when the call was admitted or refused before.
-    pub fn abandon(&mut self, call: CallNumber) -> bool {
+    pub fn abandon(&mut self, call: CallNumber, now: Timestamp, outputs: &mut Vec<Output>) -> bool {
         let Some(index) = self.line.iter().position(|waiter| waiter.call == call) else {
             return false;
         };
         self.leave(index);
+        self.serve(now, outputs);
+        self.return_scarce(outputs);
         true
     }
 
@@ -245,6 +247,8 @@ impl Purse {
         self.serve(now, outputs);
         if denial.is_some() {
             self.refuse_denied(answer.account, now, outputs);
+            // Who waited behind those may have all it wants.
+            self.serve(now, outputs);
         }
         self.ask(now, outputs);
         self.return_scarce(outputs);
@@ -287,7 +291,9 @@ impl Purse {
     /// Every few milliseconds while somebody waits: who waited too long is refused, asks are repeated.
     pub fn tick(&mut self, now: Timestamp, outputs: &mut Vec<Output>) {
         self.expire(now, outputs);
+        self.serve(now, outputs);
         self.ask(now, outputs);
+        self.return_scarce(outputs);
     }
 
     /// Every second: the pace is taken, idle leases go back, finished windows are forgotten.

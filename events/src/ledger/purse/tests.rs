@@ -290,9 +290,28 @@ fn who_leaves_makes_room_for_those_behind() {
     bench.fund(&account, 50);
     let gone = bench.waits(&[want(&account, 100)]);
     let stays = bench.waits(&[want(&account, 50)]);
-    assert!(bench.purse.abandon(gone));
-    assert!(!bench.purse.abandon(gone));
-    assert_eq!(admitted(&bench.apply(&lease(&account, 50))), [stays]);
+    let (now, mut outputs) = (bench.time(), Vec::new());
+    assert!(bench.purse.abandon(gone, now, &mut outputs));
+    assert_eq!(admitted(&outputs), [stays]);
+    assert!(!bench.purse.abandon(gone, now, &mut outputs));
+}
+
+#[test]
+fn who_waited_behind_a_refused_call_is_served_when_that_one_is_gone() {
+    let (mut bench, one, two) = (Bench::new(), account(1), account(2));
+    bench.fund(&two, 100);
+    bench.waits(&[want(&one, 100), want(&two, 100)]);
+    let behind = bench.waits(&[want(&two, 100)]);
+    assert_eq!(admitted(&bench.apply(&denied(&one, 0, 100))), [behind]);
+    let (mut bench, mut all) = (Bench::new(), Vec::new());
+    bench.fund(&two, 100);
+    bench.waits(&[want(&one, 100), want(&two, 100)]);
+    bench.now += 100_000;
+    let behind = bench.waits(&[want(&two, 100)]);
+    for _ in 0..5 {
+        all.extend(bench.tick(30_000));
+    }
+    assert_eq!(admitted(&all), [behind]);
 }
 
 #[test]

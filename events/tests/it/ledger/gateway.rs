@@ -94,7 +94,7 @@ impl Gateway {
             let _ = self
                 .purse
                 .reserve(call, want, world.time(), &mut Vec::new());
-            self.purse.abandon(call);
+            self.purse.abandon(call, world.time(), &mut Vec::new());
         }
         false
     }

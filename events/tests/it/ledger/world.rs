@@ -244,6 +244,16 @@ pub(super) fn run(setting: Setting, template: &AccountSpec) -> Result<Outcome, S
     schedule(&mut world);
     drain(&mut world, &mut gateways, &mut projector)?;
     spend_the_rest(&mut world, &mut gateways, &mut projector)?;
+    let unanswered = world
+        .refusals
+        .iter()
+        .filter(|refusal| matches!(refusal, Refusal::Unanswered { .. }))
+        .count();
+    if unanswered > 0 && is_exact(&setting) {
+        return Err(format!(
+            "{unanswered} calls had no answer although nothing was lost"
+        ));
+    }
     reclaim(&mut world, &mut gateways, &mut projector)?;
     let accounts = world
         .specs
@@ -256,6 +266,11 @@ pub(super) fn run(setting: Setting, template: &AccountSpec) -> Result<Outcome, S
     })
 }
 
+/// Nothing is lost on the way: every promise holds to the letter.
+fn is_exact(setting: &Setting) -> bool {
+    setting.loss_percent == 0 && setting.kills == 0
+}
+
 /// All is quiet. Whoever asks now must be served as long as there is money, account by account. When nothing was lost,
 /// the first who asks is; a lost answer may leave a part with a gateway that learns of it when it asks next.
 fn spend_the_rest(
@@ -264,7 +279,7 @@ fn spend_the_rest(
     projector: &mut Projector,
 ) -> Result<(), String> {
     let setting = world.setting.clone();
-    let exact = setting.loss_percent == 0 && setting.kills == 0;
+    let exact = is_exact(&setting);
     for account in 0..setting.limits.len() {
         let mut refused = 0;
         while refused < 2 * setting.gateways {
