@@ -220,7 +220,8 @@ async fn build(config: &Config, shutdown: &Shutdown) -> anyhow::Result<Built> {
         upstream.limits,
         upstream.address_rule,
         upstream.extra_roots.as_deref(),
-        shutdown.tracker.clone(),
+        // Its idle connections end with the client: a shutdown that waited for them would take the whole grace.
+        TaskTracker::new(),
     )?;
     let metrics = Arc::new(Metrics::new()?);
     let (closer, queue) = mpsc::channel(queue_length(config));
