@@ -35,17 +35,21 @@ impl Load {
         self.answered.load(Ordering::Relaxed)
     }
 
-    /// One caller: two whole answers, then a stream.
+    /// One caller: two whole answers, then a stream. The keys take turns: one whose budget cannot be asked for more
+    /// is refused while another goes on.
     pub(crate) async fn call_on(
         &self,
         stack: &Stack,
-        key: &Key,
+        keys: &[&Key],
         caller: usize,
     ) -> anyhow::Result<()> {
         let gateways = stack.gateways();
         let mut round = caller;
         while !self.over.load(Ordering::Relaxed) {
             let gateway = stack.gateway(round % gateways.len())?;
+            let Some(key) = keys.get(round / 3 % keys.len()) else {
+                return Ok(());
+            };
             let answered = if round.is_multiple_of(3) {
                 match gateway
                     .stream(&key.secret, &say("demo-fast", "under load"))

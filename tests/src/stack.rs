@@ -32,6 +32,8 @@ pub struct Stack {
     gateways: Vec<Gateway>,
     redis_url: String,
     up: Option<Kept>,
+    /// What the services were given beside their settings files.
+    environment: Vec<(String, String)>,
     /// Services that a test started again by hand.
     restarted: Vec<Kept>,
 }
@@ -112,6 +114,7 @@ impl Stack {
             ready,
             data_dir,
             up: None,
+            environment: Vec::new(),
             restarted: Vec::new(),
         })
     }

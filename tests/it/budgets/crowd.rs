@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::future::try_join_all;
 use odock_tests::{
     Stack,
     accounting::assert_accounted,
@@ -89,10 +89,11 @@ async fn line_079_settled_and_held_never_exceed_the_limit_and_what_is_left_can_b
     };
     let (samples, answers) = tokio::try_join!(sample, load)?;
     assert!(samples > 3, "the load was over before it was looked at");
+    // 503: a call whose money was still being collected after its 250 ms. It may try again.
     assert!(
         answers
             .iter()
-            .all(|answer| matches!(answer.status, 200 | 402)),
+            .all(|answer| matches!(answer.status, 200 | 402 | 503)),
         "{:?}",
         statuses(&answers)
     );
@@ -206,15 +207,15 @@ async fn line_081_a_label_that_a_client_repeats_deduplicates_nothing() -> anyhow
     Ok(())
 }
 
-/// So many calls at a time, half on each gateway.
+/// So many calls at a time, half on each gateway. The connections are there before the first call, so that the calls
+/// come together.
 async fn crowd(stack: &Stack, key: &Key, model: &str, calls: usize) -> anyhow::Result<Vec<Answer>> {
-    let body = say(model, "hi");
     let gateways = stack.gateways();
-    let calls = (0..calls)
-        .filter_map(|number| gateways.get(number % gateways.len()))
-        .map(|gateway| gateway.chat(&key.secret, &body));
-    let answers: Vec<_> = stream::iter(calls).buffer_unordered(1000).collect().await;
-    answers.into_iter().collect()
+    let each = || (0..calls).filter_map(|number| gateways.get(number % gateways.len()));
+    let connected = try_join_all(each().map(|gateway| gateway.get("/v1/health"))).await?;
+    assert!(connected.iter().all(|answer| answer.status == 200));
+    let body = say(model, "hi");
+    try_join_all(each().map(|gateway| gateway.chat(&key.secret, &body))).await
 }
 
 fn statuses(answers: &[Answer]) -> BTreeMap<u16, usize> {

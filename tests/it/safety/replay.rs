@@ -13,7 +13,7 @@ async fn line_173_a_rebuild_from_position_0_gives_equal_digests_while_traffic_ru
     let tenant = stack.tenant().await?;
     let key = tenant.key().await?;
     tenant.key_budget(&key, 1_000_000_000).await?;
-    let load = Load::new();
+    let (load, keys) = (Load::new(), [&key]);
     let rebuild = async {
         let mut reports = Vec::new();
         for round in 0..3 {
@@ -26,8 +26,8 @@ async fn line_173_a_rebuild_from_position_0_gives_equal_digests_while_traffic_ru
     };
     let (reports, ..) = tokio::try_join!(
         rebuild,
-        load.call_on(&stack, &key, 0),
-        load.call_on(&stack, &key, 1)
+        load.call_on(&stack, &keys, 0),
+        load.call_on(&stack, &keys, 1)
     )?;
     let mut position = 0;
     for report in &reports {

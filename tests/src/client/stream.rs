@@ -48,7 +48,10 @@ impl SseStream {
     pub async fn read_at_least(&mut self, bytes: usize) -> anyhow::Result<Vec<u8>> {
         let mut read = Vec::new();
         while read.len() < bytes {
-            let more = self.next().await?.context("the stream ended too early")?;
+            let more = self.next().await?.with_context(|| {
+                let text = String::from_utf8_lossy(&read);
+                format!("the stream ended too early, status {}: {text}", self.status)
+            })?;
             read.extend_from_slice(&more);
         }
         Ok(read)

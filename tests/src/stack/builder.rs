@@ -153,7 +153,7 @@ impl StackBuilder {
         let (own_postgres, own_redis) = self.stores(&mut arguments).await?;
         let log = data_dir.with_extension("log");
         let mut environment = vec![("RUST_BACKTRACE".to_owned(), "1".to_owned())];
-        environment.extend(self.environment);
+        environment.extend(self.environment.iter().cloned());
         let up = keeper::start(
             &Program {
                 path: place::odock()?,
@@ -177,6 +177,7 @@ impl StackBuilder {
         stack.up = (self.owner == Owner::Caller).then_some(up);
         stack.own_postgres = own_postgres;
         stack.own_redis = own_redis;
+        stack.environment = self.environment;
         Ok(stack)
     }
 

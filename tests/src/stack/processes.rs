@@ -75,14 +75,14 @@ impl Stack {
             .context("a path that is not UTF-8")?
             .to_owned();
         let log = format!("logs/{command}-{number}.again-{}.log", self.restarted.len());
+        let given = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let kept = keeper::start(
             &Program {
                 path: place::odock()?,
                 arguments: vec![command.to_owned(), "--config".to_owned(), settings],
-                environment: environment
-                    .iter()
-                    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                    .collect(),
+                environment: self.environment.iter().cloned().chain(given).collect(),
                 log: self.data_dir.join(log),
                 stop_signal: Signal::SIGTERM,
                 remove: None,
