@@ -25,11 +25,13 @@ async fn line_170_a_thousand_calls_on_money_for_ten_reach_the_upstream_exactly_t
     let budget = tenant.key_budget(&key, 10 * FEE_NANOS).await?;
     let answers = crowd(&stack, &key, "demo-fee", 1000).await?;
 
-    let mut by_status: BTreeMap<u16, u32> = BTreeMap::new();
-    for answer in &answers {
-        *by_status.entry(answer.status).or_default() += 1;
-    }
-    assert_eq!(by_status, BTreeMap::from([(200, 10), (402, 990)]));
+    assert_eq!(
+        statuses(&answers),
+        BTreeMap::from([
+            ("200".to_owned(), 10),
+            ("402 budget_exceeded".to_owned(), 990)
+        ])
+    );
     for answer in answers.iter().filter(|answer| answer.status == 402) {
         let denial = answer.refused(402, "budget_exceeded")?;
         let error = &denial["error"];
@@ -218,10 +220,16 @@ async fn crowd(stack: &Stack, key: &Key, model: &str, calls: usize) -> anyhow::R
     try_join_all(each().map(|gateway| gateway.chat(&key.secret, &body))).await
 }
 
-fn statuses(answers: &[Answer]) -> BTreeMap<u16, usize> {
+/// How many answers of each status and code.
+fn statuses(answers: &[Answer]) -> BTreeMap<String, usize> {
     let mut counted = BTreeMap::new();
     for answer in answers {
-        *counted.entry(answer.status).or_default() += 1;
+        let body = answer.json().unwrap_or_default();
+        let code = body.pointer("/error/code").and_then(|code| code.as_str());
+        let code = code.map_or(String::new(), |code| format!(" {code}"));
+        *counted
+            .entry(format!("{}{code}", answer.status))
+            .or_default() += 1;
     }
     counted
 }
