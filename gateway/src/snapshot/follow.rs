@@ -4,6 +4,7 @@
 use std::{
     path::PathBuf,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use odock_events::{
@@ -27,6 +28,9 @@ mod presence;
 mod reload;
 mod secrets;
 mod stream;
+
+/// How long a start with a file waits for what is newer.
+const CATCH_UP: Duration = Duration::from_millis(400);
 
 /// Called with what a new snapshot asks of others, when it is in force and before anybody is told so.
 pub type OnApplied = Arc<dyn Fn(&Consequences) + Send + Sync>;
@@ -136,6 +140,7 @@ impl Shared {
 
     async fn load_first(self: &Arc<Self>) -> LoadedFrom {
         if self.load_file().await {
+            self.catch_up().await;
             return LoadedFrom::File;
         }
         match self.reload(&CancellationToken::new()).await {
@@ -144,6 +149,17 @@ impl Shared {
                 tracing::warn!(%error, "no configuration could be loaded yet");
                 LoadedFrom::Nothing
             }
+        }
+    }
+
+    /// What changed since the file was written, if Postgres says so soon: a key made just before a crash is known at the
+    /// first call after it.
+    async fn catch_up(self: &Arc<Self>) {
+        let stop = CancellationToken::new();
+        let _cut_off = stop.clone().drop_guard();
+        let loaded = tokio::time::timeout(CATCH_UP, self.reload(&stop)).await;
+        if !matches!(loaded, Ok(Ok(()))) {
+            tracing::warn!("Postgres did not answer at once; going on from the file");
         }
     }
 
