@@ -299,7 +299,7 @@ impl Purse {
     /// Every second: the pace is taken, idle leases go back, finished windows are forgotten.
     pub fn sweep(&mut self, now: Timestamp, outputs: &mut Vec<Output>) {
         for lease in self.leases.values_mut() {
-            let elapsed = now.0 - lease.pace.since.0;
+            let elapsed = (now.0 - lease.pace.since.0).abs();
             if elapsed >= 1_000_000 {
                 let spent = lease.totals.settled - lease.pace.settled_before;
                 let per_second = spent.saturating_mul(1_000_000) / elapsed;
@@ -318,7 +318,7 @@ impl Purse {
                     .account
                     .window_end
                     .is_some_and(|end| now.0 >= end.0 + 60_000_000);
-                lease.waiting == 0 && (over || now.0 - lease.used_at.0 >= idle)
+                lease.waiting == 0 && (over || is_over(lease.used_at, idle, now))
             },
             outputs,
         );
@@ -464,4 +464,9 @@ impl Purse {
             });
         }
     }
+}
+
+/// Whether so much time has passed. A clock that went back counts as over: nothing may last for as long as it went.
+fn is_over(since: Timestamp, micros: i64, now: Timestamp) -> bool {
+    !(0..micros).contains(&(now.0 - since.0))
 }

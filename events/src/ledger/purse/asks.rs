@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Output, Purse, Want};
+use super::{Output, Purse, Want, is_over};
 use crate::{
     clock::Timestamp,
     log::messages::AskAccount,
@@ -19,7 +19,7 @@ impl Purse {
         let lease = self.lease(account, now);
         let due = lease
             .asked_at
-            .is_none_or(|asked| now.0 - asked.0 >= 10 * repeat);
+            .is_none_or(|asked| is_over(asked, 10 * repeat, now));
         if want > 0 && due && lease.totals.granted == 0 {
             lease.asked_at = Some(now);
             let ask = AskAccount {
@@ -50,7 +50,9 @@ impl Purse {
                 continue;
             };
             let repeat = self.protocol.repeat_micros;
-            let due = lease.asked_at.is_none_or(|asked| now.0 - asked.0 >= repeat);
+            let due = lease
+                .asked_at
+                .is_none_or(|asked| is_over(asked, repeat, now));
             if lease.spendable() < oldest && due {
                 lease.asked_at = Some(now);
                 let base = lease.base();
@@ -76,7 +78,7 @@ impl Purse {
             };
             let target = lease.target(&self.protocol);
             let wait = 4 * self.protocol.repeat_micros;
-            let due = lease.asked_at.is_none_or(|asked| now.0 - asked.0 >= wait);
+            let due = lease.asked_at.is_none_or(|asked| is_over(asked, wait, now));
             if !self.scarce.contains(&want.account.id) && due && lease.spendable() < target / 2 {
                 lease.asked_at = Some(now);
                 accounts.push(AskAccount {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Output, Purse, Refusal, Waiter, Want};
+use super::{Output, Purse, Refusal, Waiter, Want, is_over};
 use crate::{clock::Timestamp, payload::account::AccountId};
 
 impl Purse {
@@ -72,7 +72,7 @@ impl Purse {
         wants.iter().find_map(|want| {
             let lease = self.leases.get(&want.account.id)?;
             let (told_at, denial) = lease.denied.as_ref()?;
-            let in_force = now.0 - told_at.0 < self.protocol.denied_micros;
+            let in_force = !is_over(*told_at, self.protocol.denied_micros, now);
             let free = (denial.limit - denial.settled - denial.held).max(0);
             let short = want.amount - lease.spendable();
             (in_force && short > free).then(|| Refusal::Denied {
@@ -85,10 +85,10 @@ impl Purse {
     /// Refuses who waited too long. While the line moves, because money still comes, one may wait four times as long:
     /// the denial, if there is one, is on its way.
     pub(super) fn expire(&mut self, now: Timestamp, outputs: &mut Vec<Output>) {
-        let deadline = now.0 - self.protocol.wait_micros;
+        let wait = self.protocol.wait_micros;
         let mut index = 0;
         while let Some(waiter) = self.line.get(index) {
-            if waiter.since.0 > deadline {
+            if !is_over(waiter.since, wait, now) {
                 return;
             }
             if self.moves(waiter, now) {
@@ -118,7 +118,7 @@ impl Purse {
     /// Somebody got money of one of these accounts a moment ago, since this one began to wait.
     fn moves(&self, waiter: &Waiter, now: Timestamp) -> bool {
         let wait = self.protocol.wait_micros;
-        let may_wait = now.0 - waiter.since.0 < 4 * wait;
+        let may_wait = !is_over(waiter.since, 4 * wait, now);
         let mut leases = waiter
             .wants
             .iter()

@@ -285,6 +285,17 @@ fn asks_are_repeated_until_there_is_an_answer_and_then_nobody_waits_any_more() {
 }
 
 #[test]
+fn a_clock_that_goes_back_holds_nobody() {
+    let (mut bench, account) = (Bench::new(), account(1));
+    bench.waits(&[want(&account, 100)]);
+    bench.apply(&denied(&account, 0, 100));
+    bench.now -= 500 * SECOND;
+    let call = bench.waits(&[want(&account, 100)]);
+    assert_eq!(asked(&bench.outputs).len(), 1);
+    assert!(matches!(bench.tick(-SECOND)[..], [Output::Refuse(refused, _)] if refused == call));
+}
+
+#[test]
 fn who_leaves_makes_room_for_those_behind() {
     let (mut bench, account) = (Bench::new(), account(1));
     bench.fund(&account, 50);
