@@ -30,7 +30,7 @@ pub(crate) struct PrivatePostgres {
 /// Initialises the cluster at first start and chooses a port. Blocks for about half a second then.
 pub(crate) fn prepare(dir: &DataDir) -> anyhow::Result<PrivatePostgres> {
     let programs = find_programs()?;
-    let cluster = dir.stores().join("postgres");
+    let cluster = dir.stores()?.join("postgres");
     let password = dir.password("postgres-password")?;
     if !cluster.join("PG_VERSION").exists() {
         initialise(&programs, &cluster, &password, dir.store_user)?;

@@ -25,7 +25,7 @@ pub(crate) struct PrivateRedis {
 pub(crate) fn prepare(dir: &DataDir) -> anyhow::Result<PrivateRedis> {
     let program = programs::find(&["redis-server", "valkey-server"])
         .context("no Redis found: `make setup` installs it, or name a server with --redis-url")?;
-    let files_dir = dir.stores().join("redis");
+    let files_dir = dir.stores()?.join("redis");
     files::make_private_dir(&files_dir)?;
     let password = dir.password("redis-password")?;
     let addr = ports::any_free(IpAddr::V4(Ipv4Addr::LOCALHOST))?.release();
@@ -35,7 +35,7 @@ pub(crate) fn prepare(dir: &DataDir) -> anyhow::Result<PrivateRedis> {
         files_dir.display()
     );
     // In a file and not among the arguments, which everybody on the machine can read.
-    let file = dir.stores().join("redis.conf");
+    let file = dir.stores()?.join("redis.conf");
     files::replace(&file, configuration.as_bytes())?;
     if let Some(user) = dir.store_user {
         chown(&files_dir, Some(user.id), Some(user.id))?;

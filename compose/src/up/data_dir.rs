@@ -49,7 +49,7 @@ impl DataDir {
         let lock = take_lock(&root)?;
         let store_user = Uid::effective().is_root().then_some(NOBODY);
         let stores = match store_user {
-            Some(user) => make_stores_dir(&root, user)?,
+            Some(_) => shared_stores_of(&root),
             None => root.clone(),
         };
         if stores != root && !root.join("keys").exists() {
@@ -71,8 +71,19 @@ impl DataDir {
         &self.root
     }
 
-    pub(crate) fn stores(&self) -> &Path {
-        &self.stores
+    /// Where the files of the private stores lie; made on first use, and so not at all for servers that are given.
+    pub(crate) fn stores(&self) -> anyhow::Result<&Path> {
+        if let Some(user) = self.store_user {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(SHARED_STORES)
+                .with_context(|| format!("make {SHARED_STORES}"))?;
+            files::make_private_dir(&self.stores)
+                .with_context(|| format!("make {}", self.stores.display()))?;
+            chown(&self.stores, Some(user.id), Some(user.id))?;
+        }
+        Ok(&self.stores)
     }
 
     /// Settings, pids and ready files of the children.
@@ -200,17 +211,9 @@ fn take_lock(root: &Path) -> anyhow::Result<File> {
 }
 
 /// `/var/lib/odock/<hash of data-dir>`: the parents of a data directory are often closed to other users (`/root`).
-fn make_stores_dir(root: &Path, user: StoreUser) -> anyhow::Result<PathBuf> {
+fn shared_stores_of(root: &Path) -> PathBuf {
     let digest = Sha256::digest(root.as_os_str().as_encoded_bytes());
-    let dir = Path::new(SHARED_STORES).join(hex(digest.get(..8).unwrap_or_default()));
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(SHARED_STORES)
-        .with_context(|| format!("make {SHARED_STORES}"))?;
-    files::make_private_dir(&dir).with_context(|| format!("make {}", dir.display()))?;
-    chown(&dir, Some(user.id), Some(user.id))?;
-    Ok(dir)
+    Path::new(SHARED_STORES).join(hex(digest.get(..8).unwrap_or_default()))
 }
 
 /// 256 random bits.
@@ -261,8 +264,5 @@ mod tests {
         assert_eq!(held.provider_key_pair().unwrap().key_id, key_id);
         let subject_key = || fs::read(held.subject_key().unwrap()).unwrap();
         assert_eq!(subject_key(), subject_key());
-        if held.store_user.is_some() {
-            fs::remove_dir(held.stores()).unwrap();
-        }
     }
 }
