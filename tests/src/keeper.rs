@@ -149,8 +149,10 @@ if [ "$runner" = 0 ]; then read -r _; else
 fi
 kill -s "$signal" "$child" 2>/dev/null
 (sleep 20; kill -s KILL "$child") >/dev/null 2>&1 &
+killer=$!
 wait "$child"
 status=$?
+kill -s KILL "$killer" 2>/dev/null
 if [ -n "$remove" ] && [ ! -e "$remove/keep" ] && [ -z "$ODOCK_TESTS_KEEP" ]; then rm -rf "$remove"; fi
 exit "$status"
 "#;

@@ -41,6 +41,13 @@ pub fn repository() -> PathBuf {
         .to_owned()
 }
 
+/// A program on the `PATH`.
+pub fn on_path(name: &str) -> Option<PathBuf> {
+    let (_, path) = std::env::vars_os().find(|(variable, _)| variable == "PATH")?;
+    let found = std::env::split_paths(&path).map(|dir| dir.join(name));
+    found.into_iter().find(|path| path.is_file())
+}
+
 /// A port that is free now, below those that the kernel gives to outgoing connections.
 pub fn free_port() -> anyhow::Result<u16> {
     (0..200)

@@ -212,8 +212,12 @@ fn make_cluster() -> anyhow::Result<At> {
     })
 }
 
-/// The newest installed server's programs.
+/// The programs of the server on the `PATH`, else of the newest that Debian has installed.
 fn bin() -> anyhow::Result<PathBuf> {
+    if let Some(postgres) = place::on_path("postgres") {
+        let bin = postgres.parent().map(Path::to_owned);
+        return bin.context("the folder of postgres");
+    }
     let mut versions: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
         .context("no Postgres found: run `make setup`")?
         .flatten()

@@ -145,7 +145,9 @@ fn launch(at: &At, owner: Owner) -> anyhow::Result<Kept> {
     ];
     keeper::start(
         &Program {
-            path: "redis-server".into(),
+            path: place::on_path("redis-server")
+                .or_else(|| place::on_path("valkey-server"))
+                .context("no Redis found: run `make setup`")?,
             arguments: arguments.map(str::to_owned).into(),
             environment: Vec::new(),
             log: at.home.join("redis.log"),
