@@ -19,7 +19,7 @@ use odock_events::{
     ledger::purse::{Admission, CallNumber, Output, Protocol, Purse, Refusal, Want},
     log::messages::{AskAccount, ControlLease, ControlMessage},
     payload::{
-        account::AccountId,
+        account::{AccountId, AccountSpec},
         lease::{LeaseReturned, LeaseStated, ReturnedLease},
     },
     units::NanoUsd,
@@ -237,6 +237,14 @@ impl Money {
 
     fn reservation(&self, uses: Uses) -> Reservation {
         Reservation::new(uses, Arc::clone(&self.mailbox))
+    }
+
+    fn knows(&self, account: AccountId) -> bool {
+        self.lock().purse.knows(account)
+    }
+
+    fn learn(&self, account: &AccountSpec) {
+        self.act(|purse, now, _| purse.learn(account, now));
     }
 
     /// A message of the grant task.

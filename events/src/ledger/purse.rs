@@ -135,6 +135,17 @@ impl Purse {
         lease.totals = totals;
     }
 
+    /// Makes room for a lease that this gateway was granted and never heard of: the answer was lost, and nothing of it
+    /// was spent.
+    pub fn learn(&mut self, account: &AccountSpec, now: Timestamp) {
+        self.lease(account, now);
+    }
+
+    #[must_use]
+    pub fn knows(&self, account: AccountId) -> bool {
+        self.leases.contains_key(&account)
+    }
+
     /// Reserves on all accounts or on none. With money at hand and nobody in line this is one subtraction each.
     pub fn reserve(
         &mut self,

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use odock_events::log::{
     LogError,
-    messages::AskMessage,
+    messages::{AskMessage, ControlMessage},
     reader::{StreamId, StreamReader},
 };
 
@@ -51,7 +51,25 @@ async fn read(
         for (id, message) in messages {
             after = id;
             *place = Some(after.clone());
+            learn(money, links, &message);
             money.receive(message);
+        }
+    }
+}
+
+/// A grant whose answer was lost before this process began is of an account that the purse has never seen: it is
+/// opened as the configuration describes it, so that its money can be spent or given back.
+fn learn(money: &Money, links: &MoneyLinks, message: &ControlMessage) {
+    let ControlMessage::Leases { leases } = message else {
+        return;
+    };
+    for lease in leases.iter().filter(|lease| lease.granted > 0) {
+        let id = lease.account;
+        if !money.knows(id)
+            && let Some(account) = (links.next_window)(id, id.window_start)
+            && account.id == id
+        {
+            money.learn(&account);
         }
     }
 }
