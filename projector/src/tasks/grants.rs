@@ -123,7 +123,9 @@ impl GrantTask {
                         reclaim_id,
                         account: None,
                     };
+                    // A grant whose message was lost is idle money as well: the gateway hears of all it has first.
                     for gateway in self.term.live().await?.iter() {
+                        self.send_totals(*gateway).await?;
                         self.term.log.send_control(*gateway, &message).await?;
                     }
                     self.term.signals.hurry.notify_one();
