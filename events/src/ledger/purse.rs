@@ -138,7 +138,9 @@ impl Purse {
     /// Makes room for a lease that this gateway was granted and never heard of: the answer was lost, and nothing of it
     /// was spent.
     pub fn learn(&mut self, account: &AccountSpec, now: Timestamp) {
-        self.lease(account, now);
+        if !self.is_forgotten(account) {
+            self.lease(account, now);
+        }
     }
 
     #[must_use]
