@@ -1,7 +1,8 @@
 //! The price catalogue that is shipped with the binary: known models with type, capabilities, sizes and list prices.
-//! Asked when a model is created or updated without a price of its own, and by the console's import dialog.
+//! Asked when a model is created or updated without a price of its own, by its routes, and by imports.
 //!
-//! `catalogue/prices.json` is built by `catalogue/build.py`; its head says from what and when.
+//! `catalogue/models.tsv` is built by `catalogue/build.py`; its first line says from what and when. It stays text: an entry
+//! is found by bisection and only then read, so that the catalogue costs neither a start nor memory.
 
 use std::sync::LazyLock;
 
@@ -12,42 +13,97 @@ use odock_events::{
     },
     pricing::Pricing,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-/// The entry of a model by its provider's type on the wire and the slug that goes upstream, both exact.
+/// The entry with this id, `<vendor>/<slug>`.
 #[must_use]
-pub fn find(provider_type: &str, slug: &str) -> Option<&'static Entry> {
-    let models = entries();
-    let place = models
-        .binary_search_by(|entry| {
-            (entry.provider_type.name(), entry.slug.as_str()).cmp(&(provider_type, slug))
+pub fn get(id: &str) -> Option<Entry> {
+    let line = lines_from(first_at_or_after(id)).next()?;
+    (line.id == id).then(|| line.read()).flatten()
+}
+
+/// The entry of a model by its provider's type on the wire and the slug that goes upstream, both exact. Only for types that
+/// name one vendor: what a `custom` provider serves by a name is not known.
+#[must_use]
+pub fn find(provider_type: ProviderType, slug: &str) -> Option<Entry> {
+    let entry = get(&format!("{}/{slug}", provider_type.name()))?;
+    (entry.provider_type == provider_type).then_some(entry)
+}
+
+/// What to look for; absent parts match everything.
+#[derive(Clone, Debug, Default)]
+pub struct Search {
+    /// A part of the id, in lower case.
+    pub text: Option<String>,
+    pub provider_type: Option<String>,
+    pub vendor: Option<String>,
+    pub kind: Option<String>,
+    /// Only ids after this one.
+    pub after: Option<String>,
+}
+
+/// Entries that match, in the order of their ids.
+pub fn search(search: &Search) -> impl Iterator<Item = Entry> + '_ {
+    let start = match &search.after {
+        Some(id) => first_at_or_after(id),
+        None => 0,
+    };
+    let member = |name: &str, value: &Option<String>| {
+        let value = value.as_ref()?;
+        Some(format!(
+            "\"{name}\":{}",
+            serde_json::Value::from(value.as_str())
+        ))
+    };
+    let provider_type = member("provider_type", &search.provider_type);
+    let kind = member("type", &search.kind);
+    lines_from(start)
+        .filter(move |line| {
+            let has = |wanted: &Option<String>| {
+                wanted
+                    .as_ref()
+                    .is_none_or(|wanted| line.json.contains(wanted.as_str()))
+            };
+            let vendor = line.id.split_once('/').map_or("", |(vendor, _)| vendor);
+            search.after.as_deref() != Some(line.id)
+                && search
+                    .vendor
+                    .as_deref()
+                    .is_none_or(|wanted| wanted == vendor)
+                && has(&provider_type)
+                && has(&kind)
+                && search
+                    .text
+                    .as_ref()
+                    .is_none_or(|text| line.id.to_lowercase().contains(text.as_str()))
         })
-        .ok()?;
-    models.get(place)
+        .filter_map(|line| line.read())
 }
 
-/// All entries, sorted by provider type and slug.
+/// Which catalogue this is.
 #[must_use]
-pub fn entries() -> &'static [Entry] {
-    &CATALOGUE.models
+pub fn head() -> &'static Head {
+    &HEAD
 }
 
-/// Which catalogue this is: the date of its prices, `YYYY-MM-DD`.
-#[must_use]
-pub fn version() -> &'static str {
-    &CATALOGUE.version
-}
-
-/// Where the facts come from.
-#[must_use]
-pub fn source() -> &'static str {
-    &CATALOGUE.source
+/// The first line of the file; the rest of it is for the reader.
+#[derive(Debug, Deserialize)]
+pub struct Head {
+    /// The date of its prices, `YYYY-MM-DD`.
+    pub version: String,
+    /// Where the facts come from.
+    pub source: String,
+    pub models: usize,
 }
 
 /// One known model.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 pub struct Entry {
+    /// `<vendor>/<slug>`.
+    #[serde(skip_deserializing)]
+    pub id: String,
+    /// Whose prices these are; one that none of our provider types names is reached by a `custom` provider.
+    pub vendor: String,
     pub provider_type: ProviderType,
     pub slug: String,
     #[serde(rename = "type")]
@@ -55,215 +111,69 @@ pub struct Entry {
     pub capabilities: Vec<Capability>,
     /// `context_window` is the most input tokens that the provider takes.
     pub config: ModelConfig,
-    /// List prices of the standard tier.
     pub pricing: Pricing,
-    /// What the provider bills otherwise than `pricing` can say: such use costs more than we compute.
+    /// What the vendor bills and `pricing` cannot say. What of it a call can bring about is in `pricing.unpriced` too.
     #[serde(default)]
-    pub gaps: Vec<PriceGap>,
-    /// Above this many input tokens the provider bills all tokens by a dearer list.
-    #[serde(default)]
-    pub long_context_above: Option<u64>,
+    pub gaps: Vec<String>,
 }
 
-/// A kind of use that the six prices do not cover.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PriceGap {
-    /// Inputs above [`Entry::long_context_above`].
-    LongContext,
-    /// Cache writes that are kept longer than by default.
-    CacheWriteLong,
-    InputAudio,
-    InputImage,
-    InputVideo,
-    /// A fee for each search that the provider runs itself.
-    Search,
+/// A line that is not read yet.
+struct Line {
+    id: &'static str,
+    json: &'static str,
 }
 
-/// The file; the rest of its head is for the reader.
-#[derive(Deserialize)]
-struct Catalogue {
-    version: String,
-    source: String,
-    models: Vec<Entry>,
+impl Line {
+    fn read(&self) -> Option<Entry> {
+        let entry: Entry = serde_json::from_str(self.json).ok()?;
+        Some(Entry {
+            id: self.id.to_owned(),
+            ..entry
+        })
+    }
 }
+
+/// Where in the body the first line begins whose id is not before this one.
+fn first_at_or_after(id: &str) -> usize {
+    let bytes = BODY.as_bytes();
+    let (mut low, mut high) = (0, bytes.len());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let before = bytes.get(low..middle).unwrap_or_default();
+        let start = memchr::memrchr(b'\n', before).map_or(low, |place| low + place + 1);
+        let rest = bytes.get(start..).unwrap_or_default();
+        let length = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        let line = rest.get(..length).unwrap_or_default();
+        let key = memchr::memchr(b'\t', line).and_then(|tab| line.get(..tab));
+        if key.unwrap_or(line) < id.as_bytes() {
+            low = (start + length + 1).min(bytes.len());
+        } else {
+            high = start;
+        }
+    }
+    low
+}
+
+fn lines_from(start: usize) -> impl Iterator<Item = Line> {
+    let body = BODY.get(start..).unwrap_or_default();
+    body.lines().filter_map(|line| {
+        let (id, json) = line.split_once('\t')?;
+        Some(Line { id, json })
+    })
+}
+
+const FILE: &str = include_str!("../catalogue/models.tsv");
+
+static BODY: LazyLock<&str> = LazyLock::new(|| FILE.split_once('\n').map_or("", |(_, body)| body));
 
 #[expect(
     clippy::expect_used,
     reason = "the file is compiled in, and a test of this file fails when it does not parse"
 )]
-static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {
-    serde_json::from_str(include_str!("../catalogue/prices.json")).expect("prices.json parses")
+static HEAD: LazyLock<Head> = LazyLock::new(|| {
+    let line = FILE.lines().next().unwrap_or_default();
+    serde_json::from_str(line).expect("the head of models.tsv parses")
 });
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use odock_events::{
-        pricing::{TokenUsage, cost, upper_bound},
-        units::NanoUsd,
-    };
-
-    use super::*;
-
-    #[test]
-    fn every_entry_is_found_once_and_has_valid_prices() {
-        assert!(entries().len() >= 60, "{}", entries().len());
-        let mut seen = BTreeSet::new();
-        for entry in entries() {
-            let provider = entry.provider_type.name();
-            assert!(
-                seen.insert((provider, entry.slug.as_str())),
-                "{provider} {} twice",
-                entry.slug
-            );
-            let found = find(provider, &entry.slug).unwrap();
-            assert_eq!(found.slug, entry.slug);
-            entry.pricing.validate().unwrap();
-        }
-    }
-
-    #[test]
-    fn all_four_providers_are_there() {
-        for (provider, least) in [
-            (ProviderType::OpenAi, 25),
-            (ProviderType::Anthropic, 10),
-            (ProviderType::Google, 10),
-            (ProviderType::Mistral, 10),
-        ] {
-            let count = entries()
-                .iter()
-                .filter(|entry| entry.provider_type == provider)
-                .count();
-            assert!(count >= least, "{provider:?} has {count}");
-        }
-    }
-
-    #[test]
-    fn every_model_that_talks_has_prices_and_bounds_for_a_reservation() {
-        let talking = entries()
-            .iter()
-            .filter(|entry| matches!(entry.kind, ModelType::Chat | ModelType::Reasoning));
-        for entry in talking {
-            let slug = &entry.slug;
-            let input = entry.config.context_window.unwrap_or_default();
-            let output = entry.config.max_output_tokens.unwrap_or_default();
-            assert!(input >= 8_000 && output >= 1_000, "{slug}");
-            let bound = upper_bound(&entry.pricing, input, output).unwrap();
-            assert!(bound > NanoUsd::ZERO, "{slug}");
-            // More than 1,000 USD for one call, or less than a hundredth of a cent at full length, is a slip of the point.
-            assert!(
-                (100_000..=1_000_000_000_000).contains(&bound.0),
-                "{slug}: {bound}"
-            );
-            assert!(
-                entry.pricing.output_per_million_nanos >= entry.pricing.input_per_million_nanos
-            );
-            if let Some(cached) = entry.pricing.cached_input_per_million_nanos {
-                assert!(cached < entry.pricing.input_per_million_nanos, "{slug}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_dearer_list_for_long_inputs_says_where_it_begins() {
-        for entry in entries() {
-            let named = entry.gaps.contains(&PriceGap::LongContext);
-            assert_eq!(named, entry.long_context_above.is_some(), "{}", entry.slug);
-        }
-        assert_eq!(
-            find("google", "gemini-2.5-pro").unwrap().long_context_above,
-            Some(200_000)
-        );
-    }
-
-    #[test]
-    fn known_prices_are_right() {
-        // USD per 1,000,000 tokens, in nanos: input, output, cached input, cache write.
-        let usd = |cents: i64| cents * 10_000_000;
-        for (provider, slug, input, output, cached, cache_write) in [
-            (
-                "openai",
-                "gpt-4o",
-                usd(250),
-                usd(1_000),
-                Some(usd(125)),
-                None,
-            ),
-            (
-                "openai",
-                "gpt-4.1-mini",
-                usd(40),
-                usd(160),
-                Some(usd(10)),
-                None,
-            ),
-            (
-                "anthropic",
-                "claude-haiku-4-5",
-                usd(100),
-                usd(500),
-                Some(usd(10)),
-                Some(usd(125)),
-            ),
-            (
-                "google",
-                "gemini-2.5-flash",
-                usd(30),
-                usd(250),
-                Some(usd(3)),
-                None,
-            ),
-            (
-                "mistral",
-                "mistral-large-2512",
-                usd(50),
-                usd(150),
-                Some(usd(5)),
-                None,
-            ),
-        ] {
-            let expected = Pricing {
-                per_request_nanos: 0,
-                input_per_million_nanos: input,
-                output_per_million_nanos: output,
-                cached_input_per_million_nanos: cached,
-                cache_write_per_million_nanos: cache_write,
-                reasoning_per_million_nanos: None,
-            };
-            assert_eq!(find(provider, slug).unwrap().pricing, expected, "{slug}");
-        }
-        let gpt_4o_mini = find("openai", "gpt-4o-mini").unwrap();
-        let usage = TokenUsage {
-            input: 1_000,
-            output: 100,
-            ..TokenUsage::default()
-        };
-        // 1,000 at 0.15 USD and 100 at 0.60 USD a million.
-        assert_eq!(
-            cost(&gpt_4o_mini.pricing, &usage).unwrap().total,
-            NanoUsd(210_000)
-        );
-    }
-
-    #[test]
-    fn what_is_not_listed_is_not_found() {
-        assert!(find("openai", "claude-haiku-4-5").is_none());
-        assert!(find("openai", "gpt-4").is_none());
-        assert!(find("custom", "gpt-4o").is_none());
-        assert!(find("OpenAI", "gpt-4o").is_none());
-    }
-
-    #[test]
-    fn the_head_says_when_and_from_what() {
-        let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-        let parts: Vec<_> = version().split('-').collect();
-        assert_eq!(
-            parts.iter().map(|part| part.len()).collect::<Vec<_>>(),
-            [4, 2, 2]
-        );
-        assert!(parts.into_iter().all(digits));
-        assert!(source().contains("litellm"));
-    }
-}
+mod tests;

@@ -23,6 +23,8 @@ pub enum DecodeError {
     },
     #[error("damaged event: {0}")]
     Damaged(#[from] rmp_serde::decode::Error),
+    #[error("damaged event of an older schema: {0}")]
+    NotRaised(#[from] upcast::Error),
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -35,7 +35,10 @@ use crate::{
         user::{UserBody, UserRole, UserStatus},
     },
     personal::Sealed,
-    pricing::{CostBreakdown, Pricing, TokenUsage},
+    pricing::{
+        CostBreakdown, LongContext, Pieces, Pricing, Rates, ServiceTier, ServiceTiers, TierPrices,
+        TokenUsage, Unpriced,
+    },
     units::{NanoUsd, Sha256Digest},
 };
 
@@ -267,13 +270,33 @@ fn provider_key() -> ProviderKeyBody {
 }
 
 fn pricing() -> Pricing {
+    let dearer = LongContext {
+        above_input_tokens: 100_000,
+        rates: Rates {
+            input_per_million_nanos: Some(2_000_000_000),
+            ..Rates::default()
+        },
+    };
+    let flex = TierPrices {
+        rates: Rates {
+            output_per_million_nanos: Some(1_000_000_000),
+            ..Rates::default()
+        },
+        ..TierPrices::default()
+    };
     Pricing {
-        per_request_nanos: 0,
-        input_per_million_nanos: 1_000_000_000,
-        output_per_million_nanos: 2_000_000_000,
         cached_input_per_million_nanos: Some(250_000_000),
-        cache_write_per_million_nanos: None,
-        reasoning_per_million_nanos: None,
+        units_per_million_nanos: BTreeMap::from([(
+            "web_search_medium".to_owned(),
+            10_000_000_000_000,
+        )]),
+        long_context: vec![dearer],
+        service_tiers: ServiceTiers {
+            flex: Some(Box::new(flex)),
+            ..ServiceTiers::default()
+        },
+        unpriced: vec![Unpriced::InputAudio],
+        ..Pricing::of_tokens(1_000_000_000, 2_000_000_000)
     }
 }
 
@@ -289,13 +312,16 @@ fn model() -> ModelBody {
             context_window: Some(128_000),
             max_output_tokens: Some(4_096),
             max_image_tokens: Some(100),
+            max_web_searches: Some(1),
+            ..ModelConfig::default()
         },
-        pricing: Some(pricing()),
+        pricing: Some(Box::new(pricing())),
+        catalogue_id: Some("openai/gpt-fast".into()),
         policies: JsonObject::new(),
         price: ResolvedPrice {
             version: 1,
             source: PriceSource::Model,
-            pricing: Some(pricing()),
+            pricing: Some(Box::new(pricing())),
         },
     }
 }
@@ -435,6 +461,8 @@ fn usage() -> UsageFinished {
             count: 1,
             kind: "images".into(),
         }),
+        pieces: Pieces::from([("web_search_medium".to_owned(), 1)]),
+        service_tier: ServiceTier::Flex,
         tags: BTreeMap::from([("project".to_owned(), "alpha".to_owned())]),
         end_user: Some("customer-7".into()),
         cost: NanoUsd(45_000),

@@ -111,8 +111,8 @@ kinds! {
     ProviderKeyUpdated ProviderKeyBody, "provider_key.updated", 1, Management;
     ProviderKeyRevoked Nothing, "provider_key.revoked", 1, Management;
     ProviderKeyDeleted Nothing, "provider_key.deleted", 1, Management;
-    ModelCreated ModelBody, "model.created", 1, Management;
-    ModelUpdated ModelBody, "model.updated", 1, Management;
+    ModelCreated ModelBody, "model.created", 2, Management;
+    ModelUpdated ModelBody, "model.updated", 2, Management;
     ModelDeleted Nothing, "model.deleted", 1, Management;
     KeyCreated KeyBody, "key.created", 1, Management;
     KeyUpdated KeyBody, "key.updated", 1, Management;
@@ -126,7 +126,7 @@ kinds! {
     BudgetUpdated BudgetBody, "budget.updated", 1, Management;
     BudgetDeleted Nothing, "budget.deleted", 1, Management;
     GatewayOpened GatewayOpened, "gateway.opened", 1, Gateway;
-    UsageFinished UsageFinished, "usage.finished", 1, Gateway;
+    UsageFinished UsageFinished, "usage.finished", 2, Gateway;
     LeaseReturned LeaseReturned, "lease.returned", 1, Gateway;
     LeaseStated LeaseStated, "lease.stated", 1, Gateway;
     GatewayClosed GatewayClosed, "gateway.closed", 1, Gateway;

@@ -61,7 +61,7 @@ codes! {
     ProviderApiKeyNotConfigured, "provider_api_key_not_configured", 400, Client, "the model's provider key does not exist or cannot be opened";
     ProviderTypeUnsupported, "provider_type_unsupported", 400, Client, "this endpoint cannot reach a provider of this type";
     ProviderNotAllowed, "provider_not_allowed", 400, Client, "the provider's address is not allowed";
-    CostUnbounded, "cost_unbounded", 400, Client, "a hard budget applies and the call has no price or no upper bound: set a price on the model, and `max_tokens` on the call or `max_output_tokens` on the model";
+    CostUnbounded, "cost_unbounded", 400, Client, "a hard budget applies and the call has no price or no upper bound: set what the message names, such as `pricing` or a bound in `config` on the model, or `max_tokens` on the call";
     Unauthorized, "unauthorized", 401, Client, "no valid API key was given";
     ApiKeyExpired, "api_key_expired", 401, Client, "the API key has expired";
     ApiKeyRevoked, "api_key_revoked", 401, Client, "the API key has been revoked";

@@ -12,6 +12,7 @@ use crate::{
 pub(crate) mod accounts;
 pub(crate) mod admit;
 pub(crate) mod authenticate;
+pub mod bounds;
 pub(crate) mod call;
 pub(crate) mod closer;
 pub(crate) mod decode;

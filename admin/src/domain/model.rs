@@ -46,7 +46,8 @@ pub(crate) fn create(
         provider_id: asked.provider_id,
         provider_key_id: asked.provider_key_id,
         config: asked.config.clone().unwrap_or_default(),
-        pricing: asked.pricing,
+        pricing: asked.pricing.clone(),
+        catalogue_id: asked.catalogue_id.clone(),
         policies: asked.policies.clone().unwrap_or_default(),
         price: ResolvedPrice {
             version: 0,
@@ -79,6 +80,7 @@ pub(crate) fn update(
             .or_refuse_null("/provider_key_id", &before.provider_key_id)?,
         config: asked.config.or(&before.config, ModelConfig::default),
         pricing: asked.pricing.or_cleared(before.pricing.as_ref()),
+        catalogue_id: asked.catalogue_id.or_cleared(before.catalogue_id.as_ref()),
         policies: asked.policies.or(&before.policies, Default::default),
         price: before.price.clone(),
     };
@@ -104,8 +106,13 @@ fn finish(
     faults.take(check::name("/name", &body.name))?;
     check_slug(&body.slug, &mut faults);
     check_config(&body.config, &mut faults);
-    if let Some(Err(error)) = body.pricing.map(|pricing| pricing.validate()) {
-        faults.add(format!("/pricing/{}", error.field), error.to_string());
+    if let Some(Err(error)) = body.pricing.as_deref().map(Pricing::validate) {
+        faults.add(format!("/pricing/{}", error.field), error.why);
+    }
+    if let Some(id) = &body.catalogue_id
+        && catalogue::get(id).is_none()
+    {
+        faults.add("/catalogue_id", "the catalogue has no such entry");
     }
     faults.take(check::policies(&body.policies))?;
     let provider = around.provider.as_ref();
@@ -124,7 +131,7 @@ fn finish(
         return Err(name_taken(&body.name));
     }
     let kind = provider.map(|provider| provider.body.kind);
-    let price = resolve(kind, &body.slug, body.pricing, before);
+    let price = resolve(kind, &body, before);
     let mut capabilities: Vec<Capability> = Vec::new();
     for capability in body.capabilities {
         if !capabilities.contains(&capability) {
@@ -138,17 +145,27 @@ fn finish(
     })
 }
 
-fn resolve(
+/// The entry of the catalogue that a model is, if it is one.
+pub(crate) fn entry_of(
     provider: Option<ProviderType>,
-    slug: &str,
-    own: Option<Pricing>,
+    body: &ModelBody,
+) -> Option<catalogue::Entry> {
+    match &body.catalogue_id {
+        Some(id) => catalogue::get(id),
+        None => catalogue::find(provider?, &body.slug),
+    }
+}
+
+/// The price in force: the model's own, else the catalogue's.
+pub(crate) fn resolve(
+    provider: Option<ProviderType>,
+    body: &ModelBody,
     before: Option<&ResolvedPrice>,
 ) -> ResolvedPrice {
-    let listed = || provider.and_then(|kind| catalogue::find(kind.name(), slug));
-    let (source, pricing) = match (own, listed) {
-        (Some(pricing), _) => (PriceSource::Model, Some(pricing)),
-        (None, listed) => match listed() {
-            Some(entry) => (PriceSource::Catalogue, Some(entry.pricing)),
+    let (source, pricing) = match &body.pricing {
+        Some(pricing) => (PriceSource::Model, Some(pricing.clone())),
+        None => match entry_of(provider, body) {
+            Some(entry) => (PriceSource::Catalogue, Some(Box::new(entry.pricing))),
             None => (PriceSource::None, None),
         },
     };
@@ -181,6 +198,13 @@ fn check_config(config: &ModelConfig, faults: &mut Faults) {
         ("context_window", config.context_window),
         ("max_output_tokens", config.max_output_tokens),
         ("max_image_tokens", config.max_image_tokens),
+        (
+            "max_low_detail_image_tokens",
+            config.max_low_detail_image_tokens,
+        ),
+        ("max_audio_tokens", config.max_audio_tokens),
+        ("max_file_tokens", config.max_file_tokens),
+        ("max_web_searches", config.max_web_searches),
     ] {
         if value.is_some_and(|value| !(1..=TOKENS_MAX).contains(&value)) {
             faults.add(
@@ -253,17 +277,14 @@ mod tests {
     fn the_price_comes_from_the_model_the_catalogue_or_nowhere() {
         let stamp = Stamp::for_testing(OrganisationId::generate());
         let openai = around(&stamp, ProviderType::OpenAi);
-        let listed = catalogue::entries()
-            .iter()
-            .find(|entry| entry.provider_type == ProviderType::OpenAi)
-            .unwrap();
+        let listed = catalogue::find(ProviderType::OpenAi, "gpt-4o-mini").unwrap();
         let make = |around: &Around, more: serde_json::Value| {
             let asked = asked(around, &more).unwrap();
             after::<ModelBody>(&create(&stamp, ModelId::generate(), &asked, around).unwrap())
         };
         let model = make(&openai, json!({ "slug": listed.slug }));
         assert_eq!(model.body.price.source, PriceSource::Catalogue);
-        assert_eq!(model.body.price.pricing, Some(listed.pricing));
+        assert_eq!(model.body.price.pricing.as_deref(), Some(&listed.pricing));
         let model = make(&openai, json!({ "slug": "not-listed" }));
         assert_eq!(
             (model.body.price.source, model.body.price.pricing),
@@ -276,6 +297,12 @@ mod tests {
             (PriceSource::Model, 1)
         );
         let custom = around(&stamp, ProviderType::Custom);
+        let named = json!({ "catalogue_id": "openai/gpt-4o-mini" });
+        let model = make(&custom, named);
+        assert_eq!(model.body.price.source, PriceSource::Catalogue);
+        let unknown = asked(&custom, &json!({ "catalogue_id": "openai/none" })).unwrap();
+        let error = create(&stamp, ModelId::generate(), &unknown, &custom);
+        assert_eq!(error.err().unwrap().fields[0].field, "/catalogue_id");
         let model = make(&custom, json!({}));
         assert_eq!(
             (model.body.slug.as_str(), model.body.price.source),

@@ -5,7 +5,7 @@ use odock_events::{
     clock::Timestamp,
     ids::{GatewayId, KeyId, ModelId, OrganisationId, ProviderId, TeamId, UsageId, UserId},
     payload::usage::{AccountUse, Attempt},
-    pricing::CostBreakdown,
+    pricing::{CostBreakdown, Pieces, ServiceTier},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -69,6 +69,10 @@ struct More {
     details: Value,
     #[serde(default)]
     units: Value,
+    #[serde(default)]
+    pieces: Pieces,
+    #[serde(default)]
+    service_tier: ServiceTier,
     #[serde(default)]
     tags: Value,
     #[serde(default)]
@@ -177,6 +181,8 @@ fn view(row: UsageRow) -> Result<Value, ApiError> {
         "attempts": attempts,
         "details": more.details,
         "units": more.units,
+        "pieces": more.pieces,
+        "service_tier": more.service_tier,
         "tags": more.tags,
         "end_user": more.end_user,
         "gateway_id": GatewayId(row.gateway_id),

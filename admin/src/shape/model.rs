@@ -41,7 +41,10 @@ pub(crate) struct ModelCreate {
     /// Null takes the catalogue's price.
     #[serde(default)]
     #[schema(value_type = Option<PricingShape>)]
-    pub(crate) pricing: Option<Pricing>,
+    pub(crate) pricing: Option<Box<Pricing>>,
+    /// The catalogue's entry it is, `<vendor>/<slug>`; by default the one of its provider's type and its slug.
+    #[serde(default)]
+    pub(crate) catalogue_id: Option<String>,
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub(crate) policies: Option<JsonObject>,
@@ -73,7 +76,10 @@ pub(crate) struct ModelPatch {
     pub(crate) config: Member<ModelConfig>,
     #[serde(default)]
     #[schema(value_type = Option<PricingShape>)]
-    pub(crate) pricing: Member<Pricing>,
+    pub(crate) pricing: Member<Box<Pricing>>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub(crate) catalogue_id: Member<String>,
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub(crate) policies: Member<JsonObject>,
@@ -99,7 +105,8 @@ pub(crate) struct ModelView {
     #[schema(value_type = ModelConfigShape)]
     config: ModelConfig,
     #[schema(value_type = Option<PricingShape>)]
-    pricing: Option<Pricing>,
+    pricing: Option<Box<Pricing>>,
+    catalogue_id: Option<String>,
     #[schema(value_type = Object)]
     policies: JsonObject,
     price_version: u32,
@@ -126,6 +133,7 @@ impl From<Model> for ModelView {
             provider_key_id: row.body.provider_key_id,
             config: row.body.config,
             pricing: row.body.pricing,
+            catalogue_id: row.body.catalogue_id,
             policies: row.body.policies,
             price_version: row.body.price.version,
             price_source: row.body.price.source,
@@ -136,28 +144,98 @@ impl From<Model> for ModelView {
     }
 }
 
-/// The description of `ModelConfig`.
+/// The description of `ModelConfig`: bounds that a reservation is computed from.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only its schema is used")]
 pub(crate) struct ModelConfigShape {
     context_window: Option<u64>,
     max_output_tokens: Option<u64>,
-    /// The most that one image part can cost.
+    /// The most tokens that one image part can cost.
     max_image_tokens: Option<u64>,
+    /// The same for an image that is sent with `detail` low.
+    max_low_detail_image_tokens: Option<u64>,
+    max_audio_tokens: Option<u64>,
+    max_file_tokens: Option<u64>,
+    /// The most searches that one answer can bring about.
+    max_web_searches: Option<u64>,
 }
 
-/// The description of `Pricing`: nano-USD for a request and for 1,000,000 tokens of each class.
+/// The description of `Pricing`: nano-USD for a request, for 1,000,000 tokens of each class, for 1,000,000 pieces.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only its schema is used")]
-#[expect(clippy::struct_field_names, reason = "the names on the wire")]
 pub(crate) struct PricingShape {
     per_request_nanos: Option<i64>,
     input_per_million_nanos: Option<i64>,
     output_per_million_nanos: Option<i64>,
-    /// By default as input.
     cached_input_per_million_nanos: Option<i64>,
-    /// By default as input.
     cache_write_per_million_nanos: Option<i64>,
-    /// By default as output.
+    cache_write_1h_per_million_nanos: Option<i64>,
     reasoning_per_million_nanos: Option<i64>,
+    input_audio_per_million_nanos: Option<i64>,
+    cached_input_audio_per_million_nanos: Option<i64>,
+    input_image_per_million_nanos: Option<i64>,
+    cached_input_image_per_million_nanos: Option<i64>,
+    input_video_per_million_nanos: Option<i64>,
+    embeddings_per_million_nanos: Option<i64>,
+    output_audio_per_million_nanos: Option<i64>,
+    output_image_per_million_nanos: Option<i64>,
+    output_video_per_million_nanos: Option<i64>,
+    tool_input_per_million_nanos: Option<i64>,
+    tool_output_per_million_nanos: Option<i64>,
+    /// By kind: `pages`, `seconds`, `characters`, `images`, `input_images`, `web_search_low`, …
+    units_per_million_nanos: Option<std::collections::BTreeMap<String, i64>>,
+    /// Lists for long inputs, the lowest threshold first.
+    long_context: Option<Vec<LongContextShape>>,
+    service_tiers: Option<ServiceTiersShape>,
+    /// Use without a price, refused under a hard budget: `every_call`, `input_audio`, `input_image`, `input_video`,
+    /// `output_audio`, `output_image`, `output_video`, `cache_write_1h`, `web_search`.
+    unpriced: Option<Vec<String>>,
+}
+
+/// Prices that differ from the list below; absent ones do not.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+#[expect(clippy::struct_field_names, reason = "the names on the wire")]
+pub(crate) struct RatesShape {
+    input_per_million_nanos: Option<i64>,
+    output_per_million_nanos: Option<i64>,
+    cached_input_per_million_nanos: Option<i64>,
+    cache_write_per_million_nanos: Option<i64>,
+    cache_write_1h_per_million_nanos: Option<i64>,
+    reasoning_per_million_nanos: Option<i64>,
+    input_audio_per_million_nanos: Option<i64>,
+    cached_input_audio_per_million_nanos: Option<i64>,
+    input_image_per_million_nanos: Option<i64>,
+    cached_input_image_per_million_nanos: Option<i64>,
+    input_video_per_million_nanos: Option<i64>,
+    embeddings_per_million_nanos: Option<i64>,
+    output_audio_per_million_nanos: Option<i64>,
+    output_image_per_million_nanos: Option<i64>,
+    output_video_per_million_nanos: Option<i64>,
+    tool_input_per_million_nanos: Option<i64>,
+    tool_output_per_million_nanos: Option<i64>,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(crate) struct LongContextShape {
+    above_input_tokens: u64,
+    rates: RatesShape,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(crate) struct ServiceTiersShape {
+    batch: Option<TierShape>,
+    flex: Option<TierShape>,
+    priority: Option<TierShape>,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(crate) struct TierShape {
+    per_request_nanos: Option<i64>,
+    rates: Option<RatesShape>,
+    units_per_million_nanos: Option<std::collections::BTreeMap<String, i64>>,
+    long_context: Option<Vec<LongContextShape>>,
 }

@@ -20,7 +20,10 @@ pub struct ModelBody {
     pub provider_key_id: ProviderKeyId,
     pub config: ModelConfig,
     /// The operator's override; `None` takes the catalogue's price.
-    pub pricing: Option<Pricing>,
+    pub pricing: Option<Box<Pricing>>,
+    /// Which entry of the catalogue it is; `None`: the one with its provider's type and its slug, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalogue_id: Option<String>,
     pub policies: JsonObject,
     /// The price in force, resolved when the event was made.
     pub price: ResolvedPrice,
@@ -59,6 +62,18 @@ pub struct ModelConfig {
     /// Most input tokens that one image part can cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_image_tokens: Option<u64>,
+    /// The same for an image that is sent with `detail` low.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_low_detail_image_tokens: Option<u64>,
+    /// Most input tokens that one audio part can cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_audio_tokens: Option<u64>,
+    /// Most input tokens that one file can cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_file_tokens: Option<u64>,
+    /// Most searches that one answer can bring about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_web_searches: Option<u64>,
 }
 
 /// The price of one version of a model. The version rises by one whenever `pricing` changes.
@@ -66,7 +81,7 @@ pub struct ModelConfig {
 pub struct ResolvedPrice {
     pub version: u32,
     pub source: PriceSource,
-    pub pricing: Option<Pricing>,
+    pub pricing: Option<Box<Pricing>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

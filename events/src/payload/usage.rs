@@ -8,9 +8,11 @@ use super::account::AccountSpec;
 use crate::{
     clock::Timestamp,
     ids::{AttemptId, GatewayId, KeyId, ModelId, ProviderId, UsageId, UserId},
-    pricing::{CostBreakdown, TokenUsage},
+    pricing::{Billed, CostBreakdown, Pieces, ServiceTier, TokenUsage},
     units::NanoUsd,
 };
+
+pub use crate::pricing::{TokenDetails, Units};
 
 /// `usage.finished`, in the gateway's stream. Organisation, team, versions and the `estimated` flag are in the envelope.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +39,12 @@ pub struct UsageFinished {
     pub details: TokenDetails,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub units: Option<Units>,
+    /// What is billed by the piece beside `units`: searches, images that went in.
+    #[serde(default, skip_serializing_if = "Pieces::is_empty")]
+    pub pieces: Pieces,
+    /// The tier that the upstream says it served the call by.
+    #[serde(default, skip_serializing_if = "ServiceTier::is_standard")]
+    pub service_tier: ServiceTier,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,6 +64,20 @@ pub struct UsageFinished {
     pub first_byte_at: Option<Timestamp>,
     pub finished_at: Timestamp,
     pub latency_ms: u64,
+}
+
+impl UsageFinished {
+    /// Everything in it that has a price.
+    #[must_use]
+    pub fn billed(&self) -> Billed<'_> {
+        Billed {
+            tokens: &self.tokens,
+            details: &self.details,
+            units: self.units.as_ref(),
+            pieces: &self.pieces,
+            service_tier: self.service_tier,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -81,56 +103,6 @@ impl UsageStatus {
             Self::Interrupted => "interrupted",
         }
     }
-}
-
-/// Parts of the token classes by modality, and classes that no price of ours splits yet. Subsets of `tokens`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct TokenDetails {
-    #[serde(skip_serializing_if = "is_zero")]
-    pub input_audio: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub input_image: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub input_video: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub output_audio: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub output_image: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub cache_write_1h: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub embeddings: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub tool_input: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub tool_output: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub rejected_prediction: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub tool_calls: u64,
-}
-
-impl TokenDetails {
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature that serde asks for"
-)]
-fn is_zero(count: &u64) -> bool {
-    *count == 0
-}
-
-/// What is billed by the piece: pages, images, seconds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Units {
-    pub count: u64,
-    pub kind: String,
 }
 
 /// One account that the call reserved on.

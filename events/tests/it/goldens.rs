@@ -97,6 +97,29 @@ fn a_golden_of_today_means_its_example() {
     }
 }
 
+/// What schema 1 could not say is nothing today, and all that it said is kept.
+#[test]
+fn usage_and_models_of_schema_1_mean_what_they_did() {
+    let old = |name: &str| {
+        let bytes = fs::read(folder().join(format!("{name}.v1.msgpack"))).unwrap();
+        codec::decode(&bytes).unwrap().event
+    };
+    let Event::UsageFinished(usage) = old("usage.finished") else {
+        panic!("a usage record");
+    };
+    assert_eq!((usage.cost.0, usage.breakdown.output.0), (45_000, 40_000));
+    assert_eq!((usage.tokens.input, usage.details.input_image), (5, 1));
+    assert!(usage.pieces.is_empty() && usage.service_tier.is_standard());
+    let Event::ModelCreated(model) = old("model.created") else {
+        panic!("a model");
+    };
+    let pricing = model.price.pricing.unwrap();
+    assert_eq!(pricing.cached_input_per_million_nanos, Some(250_000_000));
+    assert!(pricing.long_context.is_empty() && pricing.unpriced.is_empty());
+    assert_eq!(model.config.max_image_tokens, Some(100));
+    assert_eq!(model.catalogue_id, None);
+}
+
 #[test]
 fn an_event_that_is_cut_short_is_an_error() {
     for kind in [Kind::UsageFinished, Kind::KeyCreated, Kind::LeaseGranted] {

@@ -76,11 +76,11 @@ impl OpenCall {
     /// Writes what there is so far to the journal, for the case that the gateway dies.
     pub(crate) fn mark(&self) {
         let Some(record) = &self.record else { return };
-        let (tokens, cost) = record.price(record.so_far);
+        let (used, cost) = record.price(record.so_far);
         let usage_id = record.started.usage.usage_id;
         let progress = Progress {
             usage_id,
-            tokens,
+            tokens: used.tokens,
             cost: cost.total,
             breakdown: cost.breakdown,
         };

@@ -1,30 +1,78 @@
 //! From a call that reached for an upstream to its usage record: which tokens count, what they cost, what the accounts
 //! settle. Pure; `pipeline::open_call` writes the result to the journal.
 
+use std::sync::Arc;
+
 use odock_events::{
     clock::Timestamp,
     payload::{
         account::AccountId,
-        usage::{AttemptOutcome, TokenDetails, UsageFinished, UsageStatus},
+        model::ModelConfig,
+        usage::{AttemptOutcome, UsageFinished, UsageStatus},
     },
-    pricing::{Cost, CostBreakdown, Pricing, TokenUsage, cost},
+    pricing::{
+        Billed, Cost, CostBreakdown, Pieces, Pricing, ServiceTier, TokenDetails, TokenUsage, cost,
+    },
+    state::Model,
     units::NanoUsd,
 };
 
-use crate::{dialect::openai_chat::usage::Usage, journal::Started};
+use super::bounds::{INPUT_IMAGES, most_searches, search_size};
+use crate::{
+    dialect::openai_chat::{
+        request::{AskedTier, ChatRequest, SearchSize},
+        usage::Usage,
+    },
+    journal::Started,
+};
 
 /// A call under way: the record it becomes, and what its end is computed with.
 #[derive(Clone, Debug)]
 pub(crate) struct CallRecord {
     /// As it is in the journal: what the call becomes if the gateway dies.
     pub(crate) started: Started,
-    /// `None`: the model has no price, the call is recorded without cost.
-    pub(crate) pricing: Option<Pricing>,
-    /// Input tokens if the upstream does not say.
-    pub(crate) estimated_input: u64,
+    /// With the price of the call; without one, it is recorded without cost.
+    pub(crate) model: Arc<Model>,
+    pub(crate) asked: Asked,
     pub(crate) first_byte_at: Option<Timestamp>,
     /// What there is so far: counts if the caller goes away now.
     pub(crate) so_far: Produced,
+}
+
+/// What was asked for: counts where the upstream does not say what it did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// Input tokens, estimated.
+    pub(crate) input: u64,
+    pub(crate) service_tier: ServiceTier,
+    /// Searches that were asked for, as many as there can be.
+    pub(crate) searches: u64,
+    pub(crate) search_size: Option<SearchSize>,
+    pub(crate) images: u64,
+    /// Cache writes are kept for longer than by default.
+    pub(crate) long_cache: bool,
+}
+
+impl Asked {
+    pub(crate) fn of(request: &ChatRequest, config: &ModelConfig) -> Self {
+        let service_tier = match request.tier {
+            AskedTier::Tier(tier) => tier,
+            AskedTier::Any | AskedTier::Unknown => ServiceTier::Standard,
+        };
+        // Without a limit of the model's, a search that was asked for is taken to have been one for each answer.
+        let searches = request.web_search.map_or(0, |_| {
+            let most = most_searches(request, config);
+            most.unwrap_or_else(|| u64::from(request.choices))
+        });
+        Self {
+            input: request.input.estimated_tokens(config.max_image_tokens),
+            service_tier,
+            searches,
+            search_size: search_size(request, config),
+            images: request.input.media.images,
+            long_cache: request.long_cache,
+        }
+    }
 }
 
 /// What the upstream produced, as far as anybody knows.
@@ -52,54 +100,84 @@ pub(crate) struct Ending {
 }
 
 impl CallRecord {
-    /// Tokens and cost if it ended now.
-    pub(crate) fn price(&self, produced: Produced) -> (TokenUsage, Cost) {
-        let tokens = match produced {
-            Produced::Reported(usage) => TokenUsage {
-                input: usage.input,
-                cached_input: usage.cached_input,
-                cache_write: usage.cache_write,
-                output: usage.output,
-                reasoning: usage.reasoning,
+    /// What is billed and what that costs if it ended now.
+    pub(crate) fn price(&self, produced: Produced) -> (Used, Cost) {
+        let used = match produced {
+            Produced::Reported(usage) => self.reported(usage),
+            Produced::Counted { output } => Used {
+                tokens: TokenUsage {
+                    input: self.asked.input,
+                    output,
+                    ..TokenUsage::default()
+                },
+                pieces: self.pieces(None),
+                service_tier: self.asked.service_tier,
+                ..Used::default()
             },
-            Produced::Counted { output } => TokenUsage {
-                input: self.estimated_input,
-                output,
-                ..TokenUsage::default()
-            },
-            Produced::Nothing => return (TokenUsage::default(), Cost::default()),
+            Produced::Nothing => return (Used::default(), Cost::default()),
         };
-        let priced = self.pricing.as_ref().map(|pricing| cost(pricing, &tokens));
+        let priced = self.pricing().map(|pricing| cost(pricing, used.billed()));
         // A cost beyond 64 bits cannot come of token counts that the dialect lets through; if it did, all of R is owed.
         let overflow = Cost {
             total: self.reserved(),
             breakdown: CostBreakdown::default(),
         };
         (
-            tokens,
+            used,
             priced.map_or_else(Cost::default, |cost| cost.unwrap_or(overflow)),
         )
     }
 
+    fn reported(&self, usage: Usage) -> Used {
+        let mut details = usage.details;
+        if self.asked.long_cache && !usage.tells_long_cache {
+            details.cache_write_1h = usage.tokens.cache_write;
+        }
+        Used {
+            tokens: usage.tokens,
+            details,
+            pieces: self.pieces(usage.web_searches),
+            service_tier: usage.service_tier.unwrap_or(self.asked.service_tier),
+        }
+    }
+
+    /// What has a price by the piece. Searches are counted in any case: they are of interest without a price too.
+    fn pieces(&self, searches: Option<u64>) -> Pieces {
+        let mut pieces = Pieces::new();
+        let searches = searches.unwrap_or(self.asked.searches);
+        if searches > 0 {
+            let size = self.asked.search_size.unwrap_or(SearchSize::Medium);
+            pieces.insert(size.unit().to_owned(), searches);
+        }
+        let priced = |kind| {
+            self.pricing()
+                .is_some_and(|pricing| pricing.units_per_million_nanos.contains_key(kind))
+        };
+        if self.asked.images > 0 && priced(INPUT_IMAGES) {
+            pieces.insert(INPUT_IMAGES.to_owned(), self.asked.images);
+        }
+        pieces
+    }
+
+    fn pricing(&self) -> Option<&Pricing> {
+        self.model.body.price.pricing.as_deref()
+    }
+
     /// The finished record.
     pub(crate) fn conclude(self, ending: Ending, now: Timestamp) -> Started {
-        let (tokens, cost) = self.price(ending.produced);
+        let (used, cost) = self.price(ending.produced);
         let Started {
             mut meta,
             mut usage,
         } = self.started;
         meta.occurred_at = now;
         meta.estimated = matches!(ending.produced, Produced::Counted { .. });
-        if let Produced::Reported(reported) = ending.produced {
-            usage.details = TokenDetails {
-                input_audio: reported.input_audio,
-                output_audio: reported.output_audio,
-                ..TokenDetails::default()
-            };
-        }
         usage.status = ending.status;
         usage.http_status = ending.http_status;
-        usage.tokens = tokens;
+        usage.tokens = used.tokens;
+        usage.details = used.details;
+        usage.pieces = used.pieces;
+        usage.service_tier = used.service_tier;
         usage.cost = cost.total;
         usage.breakdown = cost.breakdown;
         usage.provider_request_id = ending.provider_request_id;
@@ -122,6 +200,27 @@ impl CallRecord {
             .iter()
             .map(|account| account.reserved);
         NanoUsd(reserved.max().unwrap_or(0))
+    }
+}
+
+/// Everything of a call that has a price.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Used {
+    pub(crate) tokens: TokenUsage,
+    pub(crate) details: TokenDetails,
+    pub(crate) pieces: Pieces,
+    pub(crate) service_tier: ServiceTier,
+}
+
+impl Used {
+    fn billed(&self) -> Billed<'_> {
+        Billed {
+            tokens: &self.tokens,
+            details: &self.details,
+            units: None,
+            pieces: &self.pieces,
+            service_tier: self.service_tier,
+        }
     }
 }
 
@@ -160,11 +259,7 @@ mod tests {
 
     #[test]
     fn what_the_upstream_reports_is_what_it_costs() {
-        let usage = Usage {
-            input: 5,
-            output: 20,
-            ..Usage::default()
-        };
+        let usage = Usage::text(5, 20);
         let mut call = call_record(Some(PRICING), 90_000);
         call.first_byte_at = Some(Timestamp(1_500_000));
         let done = call.conclude(ending(Produced::Reported(usage)), Timestamp(2_000_000));
@@ -179,11 +274,7 @@ mod tests {
 
     #[test]
     fn a_lease_never_settles_more_than_it_reserved() {
-        let usage = Usage {
-            input: 5,
-            output: 20,
-            ..Usage::default()
-        };
+        let usage = Usage::text(5, 20);
         let done = call_record(Some(PRICING), 40_000)
             .conclude(ending(Produced::Reported(usage)), Timestamp(2_000_000));
         assert_eq!(done.usage.cost, NanoUsd(45_000));
@@ -197,10 +288,10 @@ mod tests {
             .clone()
             .conclude(ending(Produced::Counted { output: 3 }), Timestamp(0));
         assert!(done.meta.estimated);
-        assert_eq!(done.usage.tokens.input, call.estimated_input);
+        assert_eq!(done.usage.tokens.input, call.asked.input);
         assert_eq!(
             done.usage.cost.0,
-            call.estimated_input as i64 * 1_000 + 3 * 2_000
+            call.asked.input as i64 * 1_000 + 3 * 2_000
         );
         let fee = Pricing {
             per_request_nanos: 7,
@@ -212,12 +303,79 @@ mod tests {
     }
 
     #[test]
-    fn a_model_without_a_price_is_recorded_without_cost() {
-        let usage = Usage {
-            input: 5,
-            output: 20,
-            ..Usage::default()
+    fn the_tier_that_the_answer_names_is_billed_else_the_one_asked_for() {
+        use ServiceTier::{Flex, Standard};
+        let flex = r#"{"input_per_million_nanos":1000000000,"output_per_million_nanos":2000000000,
+            "service_tiers":{"flex":{"rates":{"input_per_million_nanos":500000000,"output_per_million_nanos":1000000000}}}}"#;
+        let done = |asked, answered| {
+            let mut call = call_record(serde_json::from_str(flex).ok(), 90_000);
+            call.asked.service_tier = asked;
+            let usage = Usage {
+                service_tier: answered,
+                ..Usage::text(5, 20)
+            };
+            let done = call.conclude(ending(Produced::Reported(usage)), Timestamp(0));
+            (done.usage.service_tier, done.usage.cost.0)
         };
+        assert_eq!(done(Standard, None), (Standard, 45_000));
+        assert_eq!(done(Standard, Some(Flex)), (Flex, 22_500));
+        assert_eq!(done(Flex, None), (Flex, 22_500));
+        assert_eq!(done(Flex, Some(Standard)), (Standard, 45_000));
+    }
+
+    #[test]
+    fn searches_are_billed_as_told_else_as_many_as_could_be() {
+        let pricing = r#"{"units_per_million_nanos":{"web_search_low":10000000000000}}"#;
+        let done = |asked: u64, told: Option<u64>| {
+            let mut call = call_record(serde_json::from_str(pricing).ok(), 90_000_000);
+            call.asked.searches = asked;
+            call.asked.search_size = Some(SearchSize::Low);
+            let usage = Usage {
+                web_searches: told,
+                ..Usage::text(5, 20)
+            };
+            call.conclude(ending(Produced::Reported(usage)), Timestamp(0))
+                .usage
+        };
+        let told = done(3, Some(2));
+        assert_eq!(told.cost, NanoUsd(20_000_000));
+        assert_eq!(told.breakdown.units, NanoUsd(20_000_000));
+        assert_eq!(
+            told.pieces,
+            Pieces::from([("web_search_low".to_owned(), 2)])
+        );
+        assert_eq!(done(3, None).cost, NanoUsd(30_000_000));
+        assert_eq!(done(0, None).cost, NanoUsd(0));
+    }
+
+    #[test]
+    fn a_longer_cache_is_billed_for_all_writes_unless_the_answer_tells_them_apart() {
+        let pricing = r#"{"cache_write_per_million_nanos":1000000000,"cache_write_1h_per_million_nanos":2000000000}"#;
+        let cost = |long_cache, tells_long_cache| {
+            let mut call = call_record(serde_json::from_str(pricing).ok(), 90_000);
+            call.asked.long_cache = long_cache;
+            let tokens = TokenUsage {
+                cache_write: 10,
+                ..TokenUsage::default()
+            };
+            let usage = Usage {
+                tokens,
+                tells_long_cache,
+                ..Usage::default()
+            };
+            call.conclude(ending(Produced::Reported(usage)), Timestamp(0))
+                .usage
+                .cost
+                .0
+        };
+        assert_eq!(cost(false, false), 10_000);
+        assert_eq!(cost(true, false), 20_000);
+        assert_eq!(cost(true, true), 10_000);
+    }
+
+    #[test]
+    fn a_model_without_a_price_is_recorded_without_cost() {
+        let usage = Usage::text(5, 20);
         let done = call_record(None, 0).conclude(ending(Produced::Reported(usage)), Timestamp(0));
         assert_eq!(done.usage.cost, NanoUsd::ZERO);
         assert_eq!(done.usage.tokens.output, 20);

@@ -3,17 +3,11 @@
 use odock_events::{
     ledger::purse::{Refusal, Want},
     payload::{account::AccountSpec, budget::BudgetMode, usage::AccountUse},
-    pricing,
-    state::Model,
     units::NanoUsd,
 };
 
-use super::grant::Granted;
+use super::{bounds::Bounds, grant::Granted};
 use crate::{
-    dialect::openai_chat::{
-        bound::{Allowances, InputBound},
-        request::ChatRequest,
-    },
     error::{BudgetDenial, Code, DenialScope, GatewayError},
     state::Gateway,
     telemetry::metrics::BudgetDecision,
@@ -45,7 +39,9 @@ pub(crate) async fn reserve(gateway: &Gateway, granted: Granted) -> Result<Reser
             output_cap: None,
         });
     }
-    let upper_bound = bound(&granted.request, &granted.model)?;
+    let upper_bound = Bounds::of(&granted.request, &granted.model)
+        .cost
+        .map_err(|unbounded| unbounded.under("a hard budget"))?;
     let wants: Vec<Want> = path
         .iter()
         .filter(|account| is_hard(account))
@@ -68,36 +64,6 @@ pub(crate) async fn reserve(gateway: &Gateway, granted: Granted) -> Result<Reser
         upper_bound,
         output_cap,
     })
-}
-
-/// R: the upper bound of what the call can cost, or why there is none.
-fn bound(request: &ChatRequest, model: &Model) -> Result<NanoUsd, GatewayError> {
-    let unbounded = |why: &str| {
-        let message = format!("a hard budget applies, and {why}");
-        GatewayError::new(Code::CostUnbounded, message)
-    };
-    let prices = model.body.price.pricing.as_ref();
-    let prices =
-        prices.ok_or_else(|| unbounded("the model has no price: set `pricing` on the model"))?;
-    if let Some(why) = request.unbounded {
-        return Err(unbounded(why));
-    }
-    let config = &model.body.config;
-    let input = InputBound::of(
-        &request.input,
-        Allowances::default(),
-        config.max_image_tokens,
-    )
-    .map_err(|error| unbounded(&error.to_string()))?;
-    let caps = [request.max_output_tokens(), config.max_output_tokens];
-    let output = caps.into_iter().flatten().min().ok_or_else(|| {
-        unbounded(
-            "the output has no limit: send `max_tokens`, or set `max_output_tokens` on the model",
-        )
-    })?;
-    let output = output.saturating_mul(u64::from(request.choices));
-    pricing::upper_bound(prices, input.tokens_upper, output)
-        .ok_or_else(|| unbounded("the most it can cost does not fit into 64 bits of nano-dollars"))
 }
 
 fn is_hard(account: &AccountSpec) -> bool {

@@ -8,7 +8,7 @@ use odock_events::{
     envelope::{Actor, Meta},
     ids::{AttemptId, UsageId},
     payload::usage::{Attempt, AttemptOutcome, TokenDetails, UsageFinished, UsageStatus},
-    pricing::{CostBreakdown, TokenUsage},
+    pricing::{CostBreakdown, Pieces, ServiceTier, TokenUsage},
 };
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
     decode::Origin,
     grant::{Granted, Target},
     open_call::OpenCall,
-    record::{CallRecord, Ending, Produced, reservations},
+    record::{Asked, CallRecord, Ending, Produced, reservations},
     reserve::Reserved,
 };
 use crate::{
@@ -184,6 +184,8 @@ fn draft(gateway: &Gateway, reserved: &Reserved) -> CallRecord {
         tokens: TokenUsage::default(),
         details: TokenDetails::default(),
         units: None,
+        pieces: Pieces::new(),
+        service_tier: ServiceTier::Standard,
         tags: BTreeMap::new(),
         end_user: None,
         cost: reserved.upper_bound,
@@ -209,8 +211,8 @@ fn draft(gateway: &Gateway, reserved: &Reserved) -> CallRecord {
     };
     CallRecord {
         started: Started { meta, usage },
-        pricing: model.body.price.pricing,
-        estimated_input: request.input.estimated_tokens(),
+        model: std::sync::Arc::clone(model),
+        asked: Asked::of(request, &model.body.config),
         first_byte_at: None,
         so_far: Produced::Counted { output: 0 },
     }

@@ -6,14 +6,20 @@ use odock_events::{
     clock::{Clock, SystemClock, Timestamp},
     codec,
     envelope::Meta,
-    ids::{AttemptId, BudgetId, GatewayId, KeyId, ModelId, OrganisationId, ProviderId, UsageId},
+    ids::{
+        AttemptId, BudgetId, GatewayId, KeyId, ModelId, OrganisationId, ProviderId, ProviderKeyId,
+        UsageId,
+    },
     kind::Event,
     payload::{
+        JsonObject,
         account::{AccountId, AccountSpec, Unit},
         budget::{BudgetMode, BudgetOwner},
+        model::{ModelBody, ModelConfig, ModelType, PriceSource, ResolvedPrice},
         usage::{AccountUse, Attempt, AttemptOutcome, TokenDetails, UsageFinished, UsageStatus},
     },
-    pricing::{CostBreakdown, Pricing, TokenUsage},
+    pricing::{CostBreakdown, Pieces, Pricing, ServiceTier, TokenUsage},
+    state::Model,
     units::NanoUsd,
 };
 
@@ -21,7 +27,7 @@ use tokio::sync::mpsc;
 
 use super::{
     open_call::{Books, OpenCall, Unfinished},
-    record::{CallRecord, Produced},
+    record::{Asked, CallRecord, Produced},
 };
 use crate::{
     journal::{Journal, JournalOptions, Started},
@@ -30,14 +36,36 @@ use crate::{
 };
 
 /// 1,000 nanos a token in, 2,000 out.
-pub(crate) const PRICING: Pricing = Pricing {
-    per_request_nanos: 0,
-    input_per_million_nanos: 1_000_000_000,
-    output_per_million_nanos: 2_000_000_000,
-    cached_input_per_million_nanos: None,
-    cache_write_per_million_nanos: None,
-    reasoning_per_million_nanos: None,
-};
+pub(crate) const PRICING: Pricing = Pricing::of_tokens(1_000_000_000, 2_000_000_000);
+
+/// A model with this price.
+pub(crate) fn priced_model(pricing: Option<Pricing>) -> Model {
+    let pricing = pricing.map(Box::new);
+    Model {
+        id: ModelId::generate(),
+        organisation_id: OrganisationId::generate(),
+        version: 1,
+        created_at: Timestamp(0),
+        updated_at: Timestamp(0),
+        body: ModelBody {
+            name: "fast".to_owned(),
+            slug: "demo-fast".to_owned(),
+            kind: ModelType::Chat,
+            capabilities: Vec::new(),
+            provider_id: ProviderId::generate(),
+            provider_key_id: ProviderKeyId::generate(),
+            config: ModelConfig::default(),
+            pricing: pricing.clone(),
+            catalogue_id: None,
+            policies: JsonObject::new(),
+            price: ResolvedPrice {
+                version: 1,
+                source: PriceSource::Model,
+                pricing,
+            },
+        },
+    }
+}
 
 /// Started at second 1, with one hard account.
 pub(crate) fn call_record(pricing: Option<Pricing>, reserved: i64) -> CallRecord {
@@ -76,6 +104,8 @@ pub(crate) fn call_record(pricing: Option<Pricing>, reserved: i64) -> CallRecord
         tokens: TokenUsage::default(),
         details: TokenDetails::default(),
         units: None,
+        pieces: Pieces::new(),
+        service_tier: ServiceTier::Standard,
         tags: std::collections::BTreeMap::new(),
         end_user: None,
         cost: NanoUsd(reserved),
@@ -100,8 +130,11 @@ pub(crate) fn call_record(pricing: Option<Pricing>, reserved: i64) -> CallRecord
     let meta = Meta::new(usage_id.into(), 0, started_at);
     CallRecord {
         started: Started { meta, usage },
-        pricing,
-        estimated_input: 2,
+        model: Arc::new(priced_model(pricing)),
+        asked: Asked {
+            input: 2,
+            ..Asked::default()
+        },
         first_byte_at: None,
         so_far: Produced::Counted { output: 0 },
     }

@@ -98,6 +98,7 @@ impl World {
                 ..ModelConfig::default()
             },
             pricing: None,
+            catalogue_id: None,
             policies: JsonObject::new(),
             price: ResolvedPrice {
                 version: 1,

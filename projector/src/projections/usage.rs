@@ -119,6 +119,11 @@ fn more(usage: &UsageFinished) -> Result<Vec<u8>, ProjectorError> {
         attempts: &'a [odock_events::payload::usage::Attempt],
         details: &'a odock_events::payload::usage::TokenDetails,
         units: &'a Option<odock_events::payload::usage::Units>,
+        // Left out where there is nothing to say, so that rows of records without them stay what they were.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pieces: Option<&'a odock_events::pricing::Pieces>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        service_tier: Option<odock_events::pricing::ServiceTier>,
         tags: &'a std::collections::BTreeMap<String, String>,
         end_user: &'a Option<String>,
         provider_request_id: &'a Option<String>,
@@ -130,6 +135,8 @@ fn more(usage: &UsageFinished) -> Result<Vec<u8>, ProjectorError> {
         attempts: &usage.attempts,
         details: &usage.details,
         units: &usage.units,
+        pieces: (!usage.pieces.is_empty()).then_some(&usage.pieces),
+        service_tier: (!usage.service_tier.is_standard()).then_some(usage.service_tier),
         tags: &usage.tags,
         end_user: &usage.end_user,
         provider_request_id: &usage.provider_request_id,

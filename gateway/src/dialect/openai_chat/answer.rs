@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{
     output::{OutputText, Words},
-    usage::{ReportedUsage, Usage, read_usage},
+    usage::{ReportedUsage, Usage, read_service_tier, read_usage},
 };
 use crate::dialect::{
     json_scan::{Cursor, Kind, ScanError, Surrogates},
@@ -80,6 +80,7 @@ fn read_with(body: &[u8], words: Words) -> Result<Answer, AnswerError> {
         return Err(AnswerError::NotAnObject);
     }
     let mut answer = Answer::default();
+    let mut service_tier = None;
     cursor.object(|cursor, key| match &*key.decode() {
         "usage" => {
             if let ReportedUsage::Usable(usage) = read_usage(cursor)? {
@@ -96,6 +97,10 @@ fn read_with(body: &[u8], words: Words) -> Result<Answer, AnswerError> {
             answer.model_place = Some(cursor.locate()?).filter(|_| is_name);
             Ok(())
         }
+        "service_tier" => {
+            service_tier = read_service_tier(cursor)?;
+            Ok(())
+        }
         "error" => {
             answer.is_error = cursor.peek()? != Kind::Null;
             cursor.skip()
@@ -106,6 +111,9 @@ fn read_with(body: &[u8], words: Words) -> Result<Answer, AnswerError> {
         _ => cursor.skip(),
     })?;
     cursor.finish()?;
+    if let Some(usage) = &mut answer.usage {
+        usage.service_tier = service_tier;
+    }
     Ok(answer)
 }
 

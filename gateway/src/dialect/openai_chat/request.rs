@@ -4,6 +4,7 @@
 //! Policy reads here what the upstream will read: a body in which the two could differ (duplicate keys, another
 //! spelling) is refused. What nobody here reads is passed on unseen.
 
+mod asked;
 mod content;
 mod edit;
 mod options;
@@ -20,7 +21,10 @@ use crate::dialect::{
     text_length::normalised_upper_bound,
 };
 
-pub use self::edit::{Edits, LimitField};
+pub use self::{
+    asked::{AskedTier, Media, OutputMedia, SearchSize},
+    edit::{Edits, LimitField},
+};
 
 /// The longest model name, in bytes.
 pub const MAX_MODEL_NAME: usize = 256;
@@ -39,6 +43,11 @@ pub struct ChatRequest {
     /// How many answers are asked for: `n`, 1 if it is absent.
     pub choices: u32,
     pub input: InputSize,
+    pub tier: AskedTier,
+    pub output_media: OutputMedia,
+    pub web_search: Option<SearchSize>,
+    /// The prompt is to be kept in the provider's cache for longer than by default.
+    pub long_cache: bool,
     /// Why no number bounds what this request may cost, in words for a message; `None` if one does.
     pub unbounded: Option<&'static str>,
     places: Places,
@@ -101,6 +110,14 @@ impl ChatRequest {
         &self.body
     }
 
+    /// Whether a part may ask to be cached for longer, as Anthropic's `cache_control` does: `ttl` stands somewhere, or an
+    /// escape that could hide it.
+    pub fn may_set_cache_ttl(&self) -> bool {
+        let body = &self.body[..];
+        let has = |what: &[u8]| memchr::memmem::find(body, what).is_some();
+        has(b"ttl") || has(b"\\u")
+    }
+
     /// The most tokens one answer may have, by the client's word. Upstreams that take both fields differ in which they
     /// heed, so the larger counts.
     pub fn max_output_tokens(&self) -> Option<u64> {
@@ -122,8 +139,9 @@ enum Field {
     Functions,
     ServiceTier,
     Modalities,
-    // Members that take the cost out of every bound, in `options::unbounded_by`.
     WebSearchOptions,
+    PromptCacheRetention,
+    // Members that take the cost out of every bound, in `options::unbounded_by`.
     SearchParameters,
     EnableSearch,
     Plugins,
@@ -132,6 +150,8 @@ enum Field {
     BestOf,
     ChatTemplate,
     ExtraBody,
+    Speed,
+    InferenceGeo,
 }
 
 impl KnownKey for Field {
@@ -149,6 +169,7 @@ impl KnownKey for Field {
             "service_tier" => Self::ServiceTier,
             "modalities" => Self::Modalities,
             "web_search_options" => Self::WebSearchOptions,
+            "prompt_cache_retention" => Self::PromptCacheRetention,
             "search_parameters" => Self::SearchParameters,
             "enable_search" => Self::EnableSearch,
             "plugins" => Self::Plugins,
@@ -157,6 +178,8 @@ impl KnownKey for Field {
             "best_of" => Self::BestOf,
             "chat_template" => Self::ChatTemplate,
             "extra_body" => Self::ExtraBody,
+            "speed" => Self::Speed,
+            "inference_geo" => Self::InferenceGeo,
             _ => return None,
         })
     }
@@ -177,6 +200,10 @@ struct Draft {
     max_tokens: Option<options::Limit>,
     max_completion_tokens: Option<options::Limit>,
     choices: Option<u32>,
+    tier: Option<AskedTier>,
+    output_media: OutputMedia,
+    web_search: Option<SearchSize>,
+    long_cache: bool,
     end: usize,
 }
 
@@ -207,21 +234,24 @@ impl Draft {
             Field::Tools => self.content.read_tools(cursor)?,
             Field::Functions => self.content.read_functions(cursor)?,
             Field::ServiceTier => {
-                self.content
-                    .mark_unbounded(options::read_service_tier(cursor)?);
+                let tier = options::read_service_tier(cursor)?;
+                self.tier = Some(tier.unwrap_or(AskedTier::Unknown));
             }
-            Field::Modalities => self
-                .content
-                .mark_unbounded(options::read_modalities(cursor)?),
-            Field::WebSearchOptions
-            | Field::SearchParameters
+            Field::Modalities => self.output_media = options::read_modalities(cursor)?,
+            Field::WebSearchOptions => self.web_search = options::read_web_search(cursor)?,
+            Field::PromptCacheRetention => {
+                self.long_cache = options::read_cache_retention(cursor)?;
+            }
+            Field::SearchParameters
             | Field::EnableSearch
             | Field::Plugins
             | Field::Models
             | Field::Prediction
             | Field::BestOf
             | Field::ChatTemplate
-            | Field::ExtraBody => {
+            | Field::ExtraBody
+            | Field::Speed
+            | Field::InferenceGeo => {
                 self.content
                     .mark_unbounded(options::unbounded_by(cursor, field)?);
             }
@@ -229,10 +259,14 @@ impl Draft {
         Ok(())
     }
 
-    fn complete(self, body: Bytes, text_upper: u64) -> Result<ChatRequest, RequestError> {
+    fn complete(mut self, body: Bytes, text_upper: u64) -> Result<ChatRequest, RequestError> {
         let (model, model_place) = self.model.ok_or(RequestError::Missing { field: "model" })?;
         if !self.has_messages {
             return Err(RequestError::Missing { field: "messages" });
+        }
+        if self.output_media.unknown {
+            let why = "`modalities` has one that has no price";
+            self.content.mark_unbounded(Some(why));
         }
         let value = |limit: &Option<options::Limit>| limit.as_ref().and_then(|limit| limit.value);
         Ok(ChatRequest {
@@ -245,6 +279,10 @@ impl Draft {
             choices: self.choices.unwrap_or(1),
             unbounded: self.content.unbounded(),
             input: self.content.size(text_upper),
+            tier: self.tier.unwrap_or(AskedTier::Any),
+            output_media: self.output_media,
+            web_search: self.web_search,
+            long_cache: self.long_cache,
             places: Places {
                 model: model_place,
                 max_tokens: self.max_tokens.map(|limit| limit.place),

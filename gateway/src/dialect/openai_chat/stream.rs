@@ -9,6 +9,7 @@ mod chunk;
 use std::ops::Range;
 
 use bytes::Bytes;
+use odock_events::pricing::ServiceTier;
 
 pub use self::chunk::FinishReason;
 use self::chunk::{ChunkFacts, read_chunk};
@@ -49,6 +50,8 @@ pub struct StreamReader {
 pub struct StreamSummary {
     /// The last one that could be true: providers that report while they go on report totals.
     pub usage: Option<Usage>,
+    /// The tier that serves the call, by the last chunk that named one.
+    pub service_tier: Option<ServiceTier>,
     /// The upstream's own id of the call.
     pub id: Option<String>,
     pub finish_reason: Option<FinishReason>,
@@ -273,6 +276,11 @@ impl StreamSummary {
     fn add(&mut self, facts: ChunkFacts) {
         if let ReportedUsage::Usable(usage) = facts.usage {
             self.usage = Some(usage);
+        }
+        // The tier may be said before the usage is, in it, or behind it.
+        self.service_tier = facts.service_tier.or(self.service_tier);
+        if let Some(usage) = &mut self.usage {
+            usage.service_tier = self.service_tier;
         }
         self.id = self.id.take().or(facts.id);
         self.finish_reason = facts.finish_reason.or(self.finish_reason);

@@ -8,11 +8,14 @@ use crate::dialect::{json_scan::tests::any_value, testdata};
 
 fn describe(answer: &Answer) -> String {
     format!(
-        "id {:?} error {} estimate {}\n{:?}",
+        "id {:?} error {} estimate {}\n{}",
         answer.id,
         answer.is_error,
         answer.estimated_output_tokens(),
-        answer.usage
+        answer.usage.map_or_else(
+            || "None".to_owned(),
+            |usage| format!("Some({})", usage.in_brief())
+        )
     )
 }
 

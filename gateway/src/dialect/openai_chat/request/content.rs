@@ -1,7 +1,7 @@
 //! What a chat request gives the model to read: messages, their parts, tools. Counted for the reservation and for the
 //! estimate that stands in for a usage the upstream does not report.
 
-use super::{InputSize, RequestError, options::is_given};
+use super::{InputSize, Media, RequestError, options::is_given};
 use crate::dialect::{
     json_keys::{KnownKey, KnownKeys},
     json_scan::{Cursor, Kind, ScanError},
@@ -20,9 +20,9 @@ const OWN_PRICE_TOOL: &str =
 pub(super) struct Content {
     messages: u64,
     tools: u64,
-    images: u64,
-    /// Raw bytes of the values of `image_url`: they are charged as images, not as text.
-    image_bytes: u64,
+    media: Media,
+    /// Raw bytes of the values that carry media: they are charged as media, not as text.
+    media_bytes: u64,
     /// Decoded bytes of all text in the messages.
     text_bytes: u64,
     unbounded: Option<&'static str>,
@@ -41,11 +41,11 @@ impl Content {
     /// All of the body counts as input, whatever member it is in: upstreams read more members than are known here.
     pub(super) fn size(&self, body_upper: u64) -> InputSize {
         InputSize {
-            text_upper: body_upper.saturating_sub(self.image_bytes),
+            text_upper: body_upper.saturating_sub(self.media_bytes),
             text_bytes: self.text_bytes,
             messages: self.messages,
             tools: self.tools,
-            images: self.images,
+            media: self.media,
         }
     }
 
@@ -79,11 +79,9 @@ impl Content {
             match keys.find(&key)? {
                 Some(MessageKey::Content) => self.read_content(cursor)?,
                 Some(MessageKey::Audio) => {
-                    let earlier_audio = cursor.peek()? != Kind::Null;
+                    // An earlier answer's audio, by its id.
+                    self.media.audios += u64::from(cursor.peek()? != Kind::Null);
                     cursor.skip()?;
-                    self.mark_unbounded(
-                        earlier_audio.then_some("audio in a message has no bound in tokens"),
-                    );
                 }
                 None => cursor.skip()?,
             }
@@ -130,19 +128,20 @@ impl Content {
     /// A part counts as what it carries, whatever it says it is: some upstreams go by the one, some by the other.
     fn add_part(&mut self, part: &Part) {
         self.text_bytes += part.text_bytes.unwrap_or_default();
-        self.mark_unbounded(part.unbounded);
+        let carried = part.carried;
+        self.media.add(carried);
         match part.kind {
-            Some(PartKind::Image) => self.images += 1,
-            Some(PartKind::Text) | None if part.image_bytes.is_some() => self.images += 1,
-            Some(PartKind::Text) => {}
+            Some(PartKind::Image) if carried.images == 0 => self.media.images += 1,
+            Some(PartKind::Image | PartKind::Text) => {}
             None if part.text_bytes.is_some() => {}
-            Some(PartKind::Other) | None => {
+            Some(PartKind::Media) | None if !carried.is_empty() => {}
+            Some(PartKind::Media | PartKind::Other) | None => {
                 self.mark_unbounded(Some("a content part of this type has no bound in tokens"));
             }
         }
-        // An image's own bytes are no text, unless the part calls itself one.
+        // Media's own bytes are no text, unless the part calls itself one.
         if part.kind != Some(PartKind::Text) {
-            self.image_bytes += part.image_bytes.unwrap_or_default();
+            self.media_bytes += part.media_bytes;
         }
     }
 
@@ -212,14 +211,20 @@ impl Content {
 struct Part {
     kind: Option<PartKind>,
     text_bytes: Option<u64>,
-    image_bytes: Option<u64>,
-    unbounded: Option<&'static str>,
+    carried: Media,
+    media_bytes: u64,
+    /// `detail` beside the image, as some upstreams have it.
+    low_detail: bool,
+    /// The image says nothing about its detail itself.
+    bare_image: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PartKind {
     Text,
     Image,
+    /// Audio, video or a file.
+    Media,
     Other,
 }
 
@@ -238,6 +243,9 @@ impl Part {
             }
             part.read_member(cursor, key)
         })?;
+        if part.bare_image && part.low_detail {
+            part.carried.low_detail_images = part.carried.images;
+        }
         Ok(part)
     }
 
@@ -245,22 +253,60 @@ impl Part {
         match key {
             PartKey::Type => self.kind = Some(read_type(cursor, part_kind)?),
             PartKey::Text => self.text_bytes = Some(text_length(cursor)?),
-            PartKey::ImageUrl => self.image_bytes = Some(cursor.locate()?.len() as u64),
+            PartKey::Detail => self.low_detail = is_low(cursor)?,
+            PartKey::ImageUrl => {
+                self.carried.images += 1;
+                self.read_image(cursor)?;
+            }
             PartKey::InputAudio | PartKey::AudioUrl => {
-                cursor.skip()?;
-                self.unbounded = Some("audio in a message has no bound in tokens");
+                self.carried.audios += 1;
+                self.media_bytes += cursor.locate()?.len() as u64;
             }
             PartKey::VideoUrl => {
-                cursor.skip()?;
-                self.unbounded = Some("video in a message has no bound in tokens");
+                self.carried.videos += 1;
+                self.media_bytes += cursor.locate()?.len() as u64;
             }
             PartKey::File => {
-                cursor.skip()?;
-                self.unbounded = Some("a file in a message has no bound in tokens");
+                self.carried.files += 1;
+                self.media_bytes += cursor.locate()?.len() as u64;
             }
         }
         Ok(())
     }
+
+    fn read_image(&mut self, cursor: &mut Cursor<'_>) -> Result<(), RequestError> {
+        if cursor.peek()? != Kind::Object {
+            self.bare_image = true;
+            self.media_bytes += cursor.locate()?.len() as u64;
+            return Ok(());
+        }
+        let start = cursor.position();
+        let mut keys = KnownKeys::<ImageKey>::new();
+        let mut low = None;
+        cursor
+            .object(|cursor, key| {
+                if keys.find(&key)?.is_some() {
+                    low = Some(is_low(cursor)?);
+                } else {
+                    cursor.skip()?;
+                }
+                Ok(())
+            })
+            .map_err(|error: RequestError| error.within(|| "image_url".to_owned()))?;
+        self.media_bytes += (cursor.position() - start) as u64;
+        self.bare_image = low.is_none();
+        self.carried.low_detail_images += u64::from(low == Some(true));
+        Ok(())
+    }
+}
+
+/// Whether the next value is the string `low`.
+fn is_low(cursor: &mut Cursor<'_>) -> Result<bool, ScanError> {
+    if cursor.peek()? != Kind::String {
+        return cursor.skip().map(|()| false);
+    }
+    let text = cursor.string()?;
+    Ok(&*cursor.decode(text) == "low")
 }
 
 fn part_kind(kind: &str) -> PartKind {
@@ -268,6 +314,7 @@ fn part_kind(kind: &str) -> PartKind {
         "text" | "input_text" | "output_text" | "refusal" | "thinking" | "redacted_thinking"
         | "reasoning" => PartKind::Text,
         "image_url" | "input_image" => PartKind::Image,
+        "input_audio" | "audio_url" | "video_url" | "file" | "input_file" => PartKind::Media,
         _ => PartKind::Other,
     }
 }
@@ -317,6 +364,7 @@ enum PartKey {
     AudioUrl,
     VideoUrl,
     File,
+    Detail,
 }
 
 impl KnownKey for PartKey {
@@ -329,12 +377,26 @@ impl KnownKey for PartKey {
             "audio_url" => Some(Self::AudioUrl),
             "video_url" => Some(Self::VideoUrl),
             "file" => Some(Self::File),
+            "detail" => Some(Self::Detail),
             _ => None,
         }
     }
 
     fn number(self) -> u32 {
         self as u32
+    }
+}
+
+#[derive(Clone, Copy)]
+struct ImageKey;
+
+impl KnownKey for ImageKey {
+    fn from_name(name: &str) -> Option<Self> {
+        (name == "detail").then_some(Self)
+    }
+
+    fn number(self) -> u32 {
+        0
     }
 }
 

@@ -2,7 +2,12 @@
 
 use std::ops::Range;
 
-use super::{Field, MAX_MODEL_NAME, RequestError};
+use odock_events::pricing::ServiceTier;
+
+use super::{
+    Field, MAX_MODEL_NAME, RequestError,
+    asked::{AskedTier, OutputMedia, SearchSize},
+};
 use crate::dialect::{
     json_keys::{KnownKey, KnownKeys},
     json_scan::{Cursor, Kind},
@@ -165,37 +170,100 @@ fn read_flag_with_place(cursor: &mut Cursor<'_>) -> Result<UsagePlace, RequestEr
     }
 }
 
-/// A tier of its own has a price of its own, which no price list here knows.
+/// The tier that is asked for; a name that no price list here knows is told by `None`.
 pub(super) fn read_service_tier(
     cursor: &mut Cursor<'_>,
-) -> Result<Option<&'static str>, RequestError> {
+) -> Result<Option<AskedTier>, RequestError> {
     if !is_given(cursor, Kind::String, "service_tier", "a string")? {
         cursor.skip()?;
-        return Ok(None);
+        return Ok(Some(AskedTier::Any));
     }
     let text = cursor.string()?;
-    let usual = matches!(&*cursor.decode(text), "auto" | "default");
-    Ok((!usual).then_some("`service_tier` other than auto or default has its own price"))
+    Ok(match &*cursor.decode(text) {
+        "auto" => Some(AskedTier::Any),
+        "default" | "standard_only" => Some(AskedTier::Tier(ServiceTier::Standard)),
+        "flex" => Some(AskedTier::Tier(ServiceTier::Flex)),
+        "priority" => Some(AskedTier::Tier(ServiceTier::Priority)),
+        _ => None,
+    })
 }
 
-pub(super) fn read_modalities(
-    cursor: &mut Cursor<'_>,
-) -> Result<Option<&'static str>, RequestError> {
+/// What an answer may hold beside text.
+pub(super) fn read_modalities(cursor: &mut Cursor<'_>) -> Result<OutputMedia, RequestError> {
     const EXPECTED: &str = "an array of strings";
+    let mut media = OutputMedia::default();
     if !is_given(cursor, Kind::Array, "modalities", EXPECTED)? {
         cursor.skip()?;
-        return Ok(None);
+        return Ok(media);
     }
-    let mut only_text = true;
     cursor.array(|cursor, _| {
         if cursor.peek()? != Kind::String {
             return Err(RequestError::invalid("modalities", EXPECTED));
         }
         let text = cursor.string()?;
-        only_text &= cursor.decode(text) == "text";
+        match &*cursor.decode(text) {
+            "text" => {}
+            "audio" => media.audio = true,
+            "image" => media.image = true,
+            _ => media.unknown = true,
+        }
         Ok(())
     })?;
-    Ok((!only_text).then_some("`modalities` other than text have no bound on their output"))
+    Ok(media)
+}
+
+/// `web_search_options`: how much the provider may read for the answer; absent, null and false ask for no search.
+pub(super) fn read_web_search(cursor: &mut Cursor<'_>) -> Result<Option<SearchSize>, RequestError> {
+    let kind = cursor.peek()?;
+    if matches!(kind, Kind::Null | Kind::False) {
+        cursor.skip()?;
+        return Ok(None);
+    }
+    let mut size = Some(SearchSize::Medium);
+    if kind != Kind::Object {
+        cursor.skip()?;
+        return Ok(size);
+    }
+    let mut keys = KnownKeys::<SearchContextSize>::new();
+    cursor
+        .object(|cursor, key| {
+            if keys.find(&key)?.is_none() || cursor.peek()? != Kind::String {
+                cursor.skip()?;
+                return Ok(());
+            }
+            let text = cursor.string()?;
+            size = Some(match &*cursor.decode(text) {
+                "low" => SearchSize::Low,
+                "medium" => SearchSize::Medium,
+                _ => SearchSize::High,
+            });
+            Ok(())
+        })
+        .map_err(|error: RequestError| error.within(|| "web_search_options".to_owned()))?;
+    Ok(size)
+}
+
+/// Whether the prompt is to be kept in the provider's cache for longer than by default.
+pub(super) fn read_cache_retention(cursor: &mut Cursor<'_>) -> Result<bool, RequestError> {
+    if !is_given(cursor, Kind::String, "prompt_cache_retention", "a string")? {
+        cursor.skip()?;
+        return Ok(false);
+    }
+    let text = cursor.string()?;
+    Ok(!matches!(&*cursor.decode(text), "in_memory" | "in-memory"))
+}
+
+#[derive(Clone, Copy)]
+struct SearchContextSize;
+
+impl KnownKey for SearchContextSize {
+    fn from_name(name: &str) -> Option<Self> {
+        (name == "search_context_size").then_some(Self)
+    }
+
+    fn number(self) -> u32 {
+        0
+    }
 }
 
 /// Members that leave the cost open as soon as they are there and neither null nor false.
@@ -210,9 +278,6 @@ pub(super) fn unbounded_by(
 
 fn reason(field: Field) -> Option<&'static str> {
     match field {
-        Field::WebSearchOptions => {
-            Some("`web_search_options` lets the provider search at a price of its own")
-        }
         Field::SearchParameters => {
             Some("`search_parameters` lets the provider search at a price of its own")
         }
@@ -227,6 +292,8 @@ fn reason(field: Field) -> Option<&'static str> {
         Field::BestOf => Some("`best_of` generates more answers than `n`"),
         Field::ChatTemplate => Some("`chat_template` can make the input longer than the body"),
         Field::ExtraBody => Some("`extra_body` can add input that is not in the body"),
+        Field::Speed => Some("`speed` is billed at a multiple of the price"),
+        Field::InferenceGeo => Some("`inference_geo` is billed at a multiple of the price"),
         Field::Model
         | Field::Messages
         | Field::Stream
@@ -237,6 +304,8 @@ fn reason(field: Field) -> Option<&'static str> {
         | Field::Tools
         | Field::Functions
         | Field::ServiceTier
-        | Field::Modalities => None,
+        | Field::Modalities
+        | Field::WebSearchOptions
+        | Field::PromptCacheRetention => None,
     }
 }

@@ -2,12 +2,14 @@
 
 use std::ops::Range;
 
+use odock_events::pricing::ServiceTier;
+
 use crate::dialect::{
     json_scan::{Cursor, Kind, ScanError, Surrogates},
     openai_chat::{
         answer::read_id,
         output::{OutputText, Words},
-        usage::{ReportedUsage, read_usage},
+        usage::{ReportedUsage, read_service_tier, read_usage},
     },
 };
 
@@ -27,6 +29,7 @@ pub(super) struct ChunkFacts {
     /// The value of `model` with its quotes, if it is a string.
     pub(super) model: Option<Range<usize>>,
     pub(super) usage: ReportedUsage,
+    pub(super) service_tier: Option<ServiceTier>,
     has_choices: bool,
     pub(super) is_error: bool,
     pub(super) finish_reason: Option<FinishReason>,
@@ -73,6 +76,7 @@ pub(super) fn read_chunk(data: &[u8], wants_id: bool) -> Result<ChunkFacts, Scan
         id: None,
         model: None,
         usage: ReportedUsage::None,
+        service_tier: None,
         has_choices: false,
         is_error: false,
         finish_reason: None,
@@ -97,6 +101,10 @@ pub(super) fn read_chunk(data: &[u8], wants_id: bool) -> Result<ChunkFacts, Scan
         }
         "usage" => {
             facts.usage = read_usage(cursor)?;
+            Ok(())
+        }
+        "service_tier" => {
+            facts.service_tier = read_service_tier(cursor)?;
             Ok(())
         }
         "error" => {

@@ -50,7 +50,7 @@ const DONE: &str = "data: [DONE]\n\n";
 
 fn describe(summary: &StreamSummary) -> String {
     format!(
-        "id {:?} finish {:?} x{} done {} error {} estimate {} delivered {} unreadable {}\n{:?}",
+        "id {:?} finish {:?} x{} done {} error {} estimate {} delivered {} unreadable {}\n{}",
         summary.id,
         summary.finish_reason,
         summary.finished_choices,
@@ -59,7 +59,10 @@ fn describe(summary: &StreamSummary) -> String {
         summary.estimated_output_tokens(),
         summary.delivered_frames,
         summary.unreadable_frames,
-        summary.usage
+        summary.usage.map_or_else(
+            || "None".to_owned(),
+            |usage| format!("Some({})", usage.in_brief())
+        )
     )
 }
 
@@ -132,14 +135,7 @@ fn the_usage_chunk_is_withheld_exactly_when_nobody_asked() {
     let stream = [&content("a"), &content("b"), USAGE, DONE].concat();
     let (client, summary) = run_whole(options(false, None), &stream);
     assert_eq!(client, [&content("a"), &content("b"), DONE].concat());
-    assert_eq!(
-        summary.usage,
-        Some(Usage {
-            input: 5,
-            output: 2,
-            ..Usage::default()
-        })
-    );
+    assert_eq!(summary.usage, Some(Usage::text(5, 2)));
     assert_eq!((summary.text_deltas, summary.delivered_frames), (2, 3));
 
     let (client, asked) = run_whole(options(true, None), &stream);
@@ -152,13 +148,7 @@ fn usage_beside_choices_is_not_withheld() {
     let stream = "data: {\"choices\":[{\"delta\":{}}],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":0}}\n\n";
     let (client, summary) = run_whole(options(false, None), stream);
     assert_eq!(client, stream);
-    assert_eq!(
-        summary.usage,
-        Some(Usage {
-            input: 1,
-            ..Usage::default()
-        })
-    );
+    assert_eq!(summary.usage, Some(Usage::text(1, 0)));
 }
 
 #[test]
@@ -168,13 +158,7 @@ fn the_last_usage_that_can_be_true_wins() {
     };
     let stream = [usage("5"), usage("7"), usage("-1")].concat();
     let (client, summary) = run_whole(options(false, None), &stream);
-    assert_eq!(
-        summary.usage,
-        Some(Usage {
-            input: 7,
-            ..Usage::default()
-        })
-    );
+    assert_eq!(summary.usage, Some(Usage::text(7, 0)));
     // One that cannot be true is still only a usage chunk.
     assert_eq!(client, "");
 }

@@ -178,12 +178,13 @@ fn model(
             provider_id: provider.id,
             provider_key_id: provider_key.id,
             config: ModelConfig::default(),
-            pricing: Some(PRICING),
+            pricing: Some(Box::new(PRICING)),
+            catalogue_id: None,
             policies: Map::new(),
             price: ResolvedPrice {
                 version: 1,
                 source: PriceSource::Model,
-                pricing: Some(PRICING),
+                pricing: Some(Box::new(PRICING)),
             },
         },
     )
