@@ -4,6 +4,7 @@
 pub(crate) mod address;
 pub(crate) mod base_url;
 pub(crate) mod budget;
+pub(crate) mod catalogue;
 pub(crate) mod check;
 pub(crate) mod grant;
 pub(crate) mod key;
@@ -127,7 +128,9 @@ pub(crate) mod testing {
             Answer::Created(row) | Answer::Changed(row) | Answer::Rotated(row) => {
                 B::of(EntityRow::clone(row)).unwrap()
             }
-            Answer::Deleted(_) | Answer::Batch { .. } => panic!("{:?}", decision.answer),
+            Answer::Deleted(_) | Answer::Batch { .. } | Answer::Models { .. } => {
+                panic!("{:?}", decision.answer)
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Handlers, one resource a file. [`crud`] has the five that every entity shares; the rest are thin: read, run, answer.
 
 pub(crate) mod budget;
+pub(crate) mod catalogue;
 pub(crate) mod command;
 pub(crate) mod crud;
 pub(crate) mod event;

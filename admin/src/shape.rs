@@ -2,6 +2,7 @@
 //! become them; rules are in `domain`.
 
 pub(crate) mod budget;
+pub(crate) mod catalogue;
 pub(crate) mod grant;
 pub(crate) mod key;
 pub(crate) mod membership;

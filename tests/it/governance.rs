@@ -1,5 +1,6 @@
 //! Keys, grants, providers and prices, from the change to what the next call sees.
 
+mod catalogue;
 mod keys;
 mod ownership;
 mod pricing;

@@ -35,6 +35,13 @@ pub(crate) enum Answer {
         created: Vec<EntityRow>,
         deleted: Vec<GrantId>,
     },
+    /// Models of an import, or with new prices.
+    Models {
+        created: Vec<EntityRow>,
+        updated: Vec<EntityRow>,
+        /// Entries of the catalogue that were there already.
+        skipped: Vec<String>,
+    },
 }
 
 impl Answer {
@@ -92,6 +99,18 @@ impl Answer {
                     json!({ "created": created, "deleted": deleted }),
                 ))
             }
+            Self::Models {
+                created,
+                updated,
+                skipped,
+            } => {
+                let created = views::many(&call.app, created, call.now).await?;
+                let updated = views::many(&call.app, updated, call.now).await?;
+                Ok(Reply::new(
+                    StatusCode::OK,
+                    json!({ "created": created, "updated": updated, "skipped": skipped }),
+                ))
+            }
         }
     }
 }
@@ -118,7 +137,17 @@ pub(crate) async fn from_log(
     let entry = Entry::from_bytes(&body).map_err(ApiError::internal)?;
     let envelopes = entry.envelopes().map_err(ApiError::internal)?;
     if batch {
-        return Ok(batch_of(&envelopes));
+        let of_models = |envelope: &Envelope| {
+            matches!(
+                envelope.event,
+                Event::ModelCreated(_) | Event::ModelUpdated(_)
+            )
+        };
+        return if envelopes.first().is_some_and(of_models) {
+            models_of(connection, &envelopes).await
+        } else {
+            Ok(batch_of(&envelopes))
+        };
     }
     let Some(envelope) = envelopes.first() else {
         return Err(ApiError::internal("a command's entry has no event"));
@@ -151,6 +180,28 @@ fn batch_of(envelopes: &[Envelope]) -> Answer {
         }
     }
     Answer::Batch { created, deleted }
+}
+
+/// Changed models are told by their rows as they stand now; what was skipped left no trace.
+async fn models_of(
+    connection: &mut PgConnection,
+    envelopes: &[Envelope],
+) -> Result<Answer, ApiError> {
+    let (mut created, mut updated) = (Vec::new(), Vec::new());
+    for envelope in envelopes {
+        if let Ok(Answer::Created(row)) = Answer::of(None, envelope)
+            && envelope.meta.entity_version == 1
+        {
+            created.push(*row);
+        } else if let Some(row) = entity::find_any(connection, envelope.meta.entity).await? {
+            updated.push(row);
+        }
+    }
+    Ok(Answer::Models {
+        created,
+        updated,
+        skipped: Vec::new(),
+    })
 }
 
 fn is_deletion(event: &Event) -> bool {

@@ -2,7 +2,7 @@
 
 use odock_events::{
     envelope::EntityRef,
-    ids::{KeyId, ModelId, OrganisationId, TeamId, UserId},
+    ids::{KeyId, ModelId, OrganisationId, ProviderId, TeamId, UserId},
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -154,6 +154,73 @@ pub(crate) async fn models_there(
         .bind(ids)
         .fetch_all(connection)
         .await
+}
+
+/// Those of `names` that models of the organisation have.
+pub(crate) async fn model_names_there(
+    connection: &mut PgConnection,
+    organisation: OrganisationId,
+    names: &[String],
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar("SELECT name FROM model WHERE organisation_id = $1 AND name = ANY($2)")
+        .bind(organisation.0)
+        .bind(names)
+        .fetch_all(connection)
+        .await
+}
+
+/// Those of `slugs` that models of one provider have.
+pub(crate) async fn model_slugs_there(
+    connection: &mut PgConnection,
+    organisation: OrganisationId,
+    provider: ProviderId,
+    slugs: &[String],
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT DISTINCT body ->> 'slug' FROM model
+         WHERE organisation_id = $1 AND provider_id = $2 AND body ->> 'slug' = ANY($3)",
+    )
+    .bind(organisation.0)
+    .bind(provider.0)
+    .bind(slugs)
+    .fetch_all(connection)
+    .await
+}
+
+/// Which entry of the catalogue each model says it is, and its slug: of one provider, or of all.
+pub(crate) async fn models_of_catalogue(
+    connection: &mut PgConnection,
+    organisation: OrganisationId,
+    provider: Option<ProviderId>,
+) -> Result<Vec<(Option<String>, String)>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT body ->> 'catalogue_id', body ->> 'slug' FROM model
+         WHERE organisation_id = $1 AND ($2::uuid IS NULL OR provider_id = $2) LIMIT 100000",
+    )
+    .bind(organisation.0)
+    .bind(provider.map(|provider| provider.0))
+    .fetch_all(connection)
+    .await
+}
+
+/// Models of the organisation in the order of their ids, those of `ids` or all, and the type of the provider of each.
+pub(crate) async fn models_with_providers(
+    connection: &mut PgConnection,
+    organisation: OrganisationId,
+    ids: Option<&[Uuid]>,
+    limit: i64,
+) -> Result<Vec<(Uuid, String)>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT model.id, provider.body ->> 'type' FROM model
+         JOIN provider ON provider.id = model.provider_id
+         WHERE model.organisation_id = $1 AND ($2::uuid[] IS NULL OR model.id = ANY($2))
+         ORDER BY model.id LIMIT $3",
+    )
+    .bind(organisation.0)
+    .bind(ids)
+    .bind(limit)
+    .fetch_all(connection)
+    .await
 }
 
 /// The version of each of `ids` that is a grant of the organisation.

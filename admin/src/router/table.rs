@@ -1,5 +1,7 @@
 //! The table itself, resource by resource.
 
+mod catalogue;
+
 use http::Method;
 use odock_events::payload::{
     budget::BudgetBody,
@@ -48,6 +50,7 @@ pub(crate) fn table() -> Vec<Route> {
     let mut routes = probes();
     routes.extend(entities());
     routes.extend(grants());
+    routes.extend(catalogue::routes());
     routes.extend(actions());
     routes.extend(records());
     routes
