@@ -32,20 +32,21 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
-pub use self::{
-    identity::Identity,
-    reader::{JournalEvent, JournalReader},
-    record::{Progress, Started},
-    replay::{Recovered, settle_orphan},
-    state::{OpenCall, settled_by},
-    tail::BatchLimit,
-};
 use self::{
+    identity::DirectoryLock,
     record::{GrantedRecord, Tag, pack},
     segment::{Segments, Writer},
     state::JournalState,
     sync::Syncer,
     tail::Tail,
+};
+pub use self::{
+    identity::{Abandoned, Identity},
+    reader::{JournalEvent, JournalReader},
+    record::{Progress, Started},
+    replay::{Recovered, settle_orphan},
+    state::{OpenCall, settled_by},
+    tail::BatchLimit,
 };
 
 /// Why the journal does not take a record. Traffic under hard budgets stops until it does again.
@@ -134,10 +135,11 @@ impl Journal {
     /// Opens the directory (made when it is not there), takes its lock, raises the epoch, reads the last segment and
     /// begins a new one. What was open when the process ended is in `Recovered`.
     pub fn open(options: JournalOptions) -> Result<(Self, Recovered), JournalError> {
-        let identity = Identity::take(&options.directory)?;
+        let lock = DirectoryLock::take(&options.directory)?;
         let segments = Arc::new(Segments::scan(&options.directory)?);
         let state = replay::read_last(&segments)?;
         segments.learn_ranges();
+        let identity = Identity::begin(lock, state.next_seq)?;
         let recovered = Recovered::from_state(&state, identity.tail_unproven);
         let writer = Writer::begin(&segments, &state)?;
         let syncer = Syncer::start(writer.file(), state.next_seq - 1)?;

@@ -36,7 +36,7 @@ use crate::{
     },
     state::{Gateway, RequestSettings},
     telemetry::metrics::Metrics,
-    usage::{self, Closed, Closing, Shipper, UsageError},
+    usage::{self, Closed, Closing, Shipper, Standing, UsageError},
 };
 
 mod process;
@@ -64,13 +64,19 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         .books
         .money
         .spawn(asks, links, &background.money, &background.closing);
-    let shipped = shipper.shipped();
+    let (shipped, standing) = (shipper.shipped(), shipper.standing());
     let shipping = background.ship(shipper, &shutdown);
     let from = follower.load_first().await;
     tracing::info!(from = ?from, version = gateway.snapshot.version(), "configuration loaded");
     let following = tokio::spawn(follower.run(background.closing.clone()));
 
-    let served = serve(&config, &gateway).await;
+    let settled = Standing::settle(standing, STANDING_PATIENCE);
+    let may_serve = shutdown.stop.run_until_cancelled(settled).await;
+    let served = if may_serve.unwrap_or(false) {
+        serve(&config, &gateway).await
+    } else {
+        Ok(())
+    };
     shutdown.drain(config.shutdown_grace).await;
     background.closing.cancel();
     if tokio::time::timeout(LAST_RECORDS, closer).await.is_err() {
@@ -103,10 +109,9 @@ impl Background {
     fn ship(&self, shipper: Shipper, shutdown: &Shutdown) -> JoinHandle<Option<UsageError>> {
         let (shipping, stop) = (self.shipping.clone(), shutdown.stop.clone());
         tokio::spawn(async move {
-            let error = shipper.run(shipping).await.err();
+            let error = shipper.run(shipping, stop).await.err();
             if let Some(error) = &error {
                 tracing::error!(%error, "usage can no longer be shipped; the gateway ends");
-                stop.cancel();
             }
             error
         })
@@ -317,6 +322,8 @@ fn most_calls(cap: usize, connections: usize) -> usize {
 const LAST_RECORDS: Duration = Duration::from_secs(5);
 /// How long Postgres may take to have the last of it.
 const LAST_SHIPMENT: Duration = Duration::from_secs(10);
+/// How long a start waits for Redis to say whose stream it is.
+const STANDING_PATIENCE: Duration = Duration::from_millis(300);
 /// How long a query waits for a connection.
 const POSTGRES_PATIENCE: Duration = Duration::from_secs(2);
 

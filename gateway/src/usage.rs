@@ -20,10 +20,10 @@ mod tests;
 
 pub use self::{
     closing::{Closed, Closing},
-    shipper::{Shipped, Shipper},
+    shipper::{Shipped, Shipper, Standing},
 };
 
-/// Why the usage stream cannot go on. The last two are for good: the process must end.
+/// Why the usage stream cannot go on. The last three are for good: the process must end.
 #[derive(Debug, thiserror::Error)]
 pub enum UsageError {
     #[error(transparent)]
@@ -37,6 +37,11 @@ pub enum UsageError {
          copied; the next start takes a new identity"
     )]
     RolledBack { known: u64, own: u64 },
+    #[error(
+        "the log has seq {top} of this gateway from another process ({owner}), which this journal can have shipped up to \
+         {most}: the disk was rolled back or copied; the next start takes a new identity"
+    )]
+    Copied { owner: String, top: u64, most: u64 },
 }
 
 /// What a start writes before the first call: `gateway.opened`, and a `finished` for each call that was under way when

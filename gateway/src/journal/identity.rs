@@ -16,6 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use super::JournalError;
 
+mod starts;
+
+use self::starts::Starts;
+
 /// The identity of one start.
 #[derive(Debug)]
 pub struct Identity {
@@ -26,9 +30,19 @@ pub struct Identity {
     pub tail_unproven: bool,
     /// The identity that this one follows after its journal turned out to be rolled back or copied.
     pub predecessor: Option<GatewayId>,
+    starts: Starts,
     directory: PathBuf,
     /// Held for as long as the process lives.
-    _lock: File,
+    _lock: DirectoryLock,
+}
+
+/// What becomes of an identity whose journal is not the only one of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Abandoned {
+    /// No process has it any more: the next one reports it lost.
+    Lost,
+    /// Another process lives under it and goes on.
+    LivesElsewhere,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -39,50 +53,57 @@ struct Stored {
     clean: bool,
     #[serde(default)]
     predecessor: Option<GatewayId>,
+    #[serde(default)]
+    starts: Starts,
+}
+
+impl Stored {
+    fn new(predecessor: Option<GatewayId>) -> Self {
+        Self {
+            gateway_id: GatewayId::generate(),
+            epoch: 0,
+            boot_id: boot_id(),
+            clean: true,
+            predecessor,
+            starts: Starts::default(),
+        }
+    }
 }
 
 const FILE: &str = "identity.json";
 const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
 impl Identity {
-    /// Locks the directory and begins the next epoch; both are on disk when this returns.
-    pub(crate) fn take(directory: &Path) -> Result<Self, JournalError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(JournalError::io(directory))?;
-        let lock = lock(directory)?;
+    /// Begins the next epoch in a locked directory whose journal goes on at `next_seq`; on disk when this returns.
+    pub(crate) fn begin(lock: DirectoryLock, next_seq: u64) -> Result<Self, JournalError> {
+        let directory = lock.directory.clone();
+        let mut stored = read(&directory)?.unwrap_or_else(|| Stored::new(None));
         let boot_id = boot_id();
-        let path = directory.join(FILE);
-        let mut stored = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| JournalError::Damaged {
-                path: path.clone(),
-                offset: 0,
-                reason: error.to_string(),
-            })?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Stored {
-                gateway_id: GatewayId::generate(),
-                epoch: 0,
-                boot_id: boot_id.clone(),
-                clean: true,
-                predecessor: None,
-            },
-            Err(error) => return Err(JournalError::io(&path)(error)),
-        };
         let tail_unproven = !stored.clean && stored.boot_id != boot_id;
+        let nonce = nonce();
+        stored.starts.add(stored.epoch, &nonce, next_seq);
         stored.epoch += 1;
         stored.boot_id = boot_id;
         stored.clean = false;
-        store(directory, &stored)?;
+        store(&directory, &stored)?;
         Ok(Self {
             gateway_id: stored.gateway_id,
             epoch: stored.epoch,
-            nonce: nonce(),
+            nonce,
             tail_unproven,
             predecessor: stored.predecessor,
-            directory: directory.to_owned(),
+            starts: stored.starts,
+            directory,
             _lock: lock,
+        })
+    }
+
+    /// The last seq of this journal that the owner of its stream can have shipped: all of them when that is this start,
+    /// those before the next start when it was an earlier one, none when it is a stranger.
+    #[must_use]
+    pub fn shipped_at_most_by(&self, owner: Option<&(u64, String)>) -> u64 {
+        owner.map_or(0, |(epoch, nonce)| {
+            self.starts.shipped_at_most_by(*epoch, nonce)
         })
     }
 
@@ -96,13 +117,20 @@ impl Identity {
                 boot_id: boot_id(),
                 clean: true,
                 predecessor: self.predecessor,
+                starts: self.starts.clone(),
             },
         )
     }
 
-    /// The journal was rolled back or copied: its files are set aside, the next start has a new identity that names
-    /// this one as lost.
-    pub fn abandon(&self) -> Result<(), JournalError> {
+    /// The journal was rolled back or copied: its files are set aside, and the next start has a new identity. A
+    /// directory that another process has begun an epoch in is left alone: then it is this one that has to go.
+    pub fn abandon(&self, why: Abandoned) -> Result<(), JournalError> {
+        let stored = read(&self.directory)?;
+        if stored
+            .is_none_or(|stored| (stored.gateway_id, stored.epoch) != (self.gateway_id, self.epoch))
+        {
+            return Ok(());
+        }
         let aside = self
             .directory
             .join(format!("abandoned-{}", self.gateway_id));
@@ -118,16 +146,50 @@ impl Identity {
                 fs::rename(&path, aside.join(name)).map_err(JournalError::io(&path))?;
             }
         }
-        store(
-            &self.directory,
-            &Stored {
-                gateway_id: GatewayId::generate(),
-                epoch: 0,
-                boot_id: boot_id(),
-                clean: true,
-                predecessor: Some(self.gateway_id),
-            },
-        )
+        let predecessor = match why {
+            Abandoned::Lost => Some(self.gateway_id),
+            Abandoned::LivesElsewhere => None,
+        };
+        store(&self.directory, &Stored::new(predecessor))
+    }
+}
+
+/// A directory that no other process opens while this lives.
+#[derive(Debug)]
+pub(crate) struct DirectoryLock {
+    directory: PathBuf,
+    _file: File,
+}
+
+impl DirectoryLock {
+    /// Makes the directory when it is not there.
+    pub(crate) fn take(directory: &Path) -> Result<Self, JournalError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(JournalError::io(directory))?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            _file: lock(directory)?,
+        })
+    }
+}
+
+fn read(directory: &Path) -> Result<Option<Stored>, JournalError> {
+    let path = directory.join(FILE);
+    match fs::read(&path) {
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|error| JournalError::Damaged {
+                    path,
+                    offset: 0,
+                    reason: error.to_string(),
+                })
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(JournalError::io(&path)(error)),
     }
 }
 

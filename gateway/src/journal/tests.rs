@@ -321,7 +321,7 @@ fn an_abandoned_identity_is_followed_by_a_new_one_that_names_it() {
     let (journal, _) = open(&directory);
     let old = journal.identity().gateway_id;
     finish(&journal, started()).unwrap();
-    journal.identity().abandon().unwrap();
+    journal.identity().abandon(Abandoned::Lost).unwrap();
     drop(journal);
     let (journal, recovered) = open(&directory);
     let identity = journal.identity();

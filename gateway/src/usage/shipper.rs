@@ -1,6 +1,7 @@
 //! Sends synced events from the journal to the log, in order, and again from the Postgres watermark whenever it is not
 //! certain that they arrived: on a new connection, on a new generation, and when the watermark stands still for a
-//! second with records outstanding. What is there already is told by the append script and not sent twice.
+//! second with records outstanding. What is there already is told by the append script and not sent twice. Whatever
+//! moves its place but its own success is looked into first (`ownership`).
 
 use std::{io, time::Duration};
 
@@ -18,6 +19,9 @@ use super::UsageError;
 use crate::journal::{
     BatchLimit, Journal, JournalError, JournalEvent, JournalReader, Progressed, Recovered,
 };
+pub use ownership::Standing;
+
+mod ownership;
 
 /// How far the stream is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +43,11 @@ pub struct Shipper {
     own: u64,
     /// The log has been asked what it knows.
     met: bool,
+    standing: watch::Sender<Standing>,
+    /// How long a stranger in the stream may be what a loss left.
+    patience: Duration,
+    /// Events in the journal when it was opened.
+    first_own: u64,
     released_at: Instant,
 }
 
@@ -80,6 +89,11 @@ struct Term {
     next: u64,
     polled_at: Instant,
     moved_at: Instant,
+    /// What the log had at the beginning.
+    top: u64,
+    /// What the log has is this journal's, as far as is known.
+    owned: bool,
+    doubted_since: Option<Instant>,
 }
 
 impl Shipper {
@@ -92,6 +106,9 @@ impl Shipper {
             shipped: watch::Sender::default(),
             own: recovered.next_seq - 1,
             met: false,
+            standing: watch::Sender::new(Standing::Asking),
+            patience: ownership::PATIENCE,
+            first_own: recovered.next_seq - 1,
             released_at: Instant::now(),
             journal,
             log,
@@ -103,11 +120,19 @@ impl Shipper {
         self.shipped.subscribe()
     }
 
-    /// Ships until `stop` is cancelled. An error is final: the process has to end.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), UsageError> {
-        stop.run_until_cancelled(self.ship())
-            .await
-            .unwrap_or(Ok(()))
+    /// Ships until `stop` is cancelled. An error is final: `over` is cancelled at once, and the process has to end.
+    pub async fn run(
+        mut self,
+        stop: CancellationToken,
+        over: CancellationToken,
+    ) -> Result<(), UsageError> {
+        match stop.run_until_cancelled(self.ship()).await {
+            None | Some(Ok(())) => Ok(()),
+            Some(Err(error)) => {
+                over.cancel();
+                Err(self.give_up(error).await)
+            }
+        }
     }
 
     async fn ship(&mut self) -> Result<(), UsageError> {
@@ -117,10 +142,17 @@ impl Shipper {
             let began = Instant::now();
             let interrupted = match self.term().await {
                 Err(Interrupted::NewGeneration) => continue,
-                Err(Interrupted::Fatal(error)) => return Err(self.give_up(error)),
+                Err(Interrupted::Fatal(error)) => return Err(error),
                 Err(interrupted) => interrupted,
                 Ok(never) => match never {},
             };
+            self.standing.send_if_modified(|standing| {
+                let unasked = *standing == Standing::Asking;
+                if unasked {
+                    *standing = Standing::Unanswered;
+                }
+                unasked
+            });
             if began.elapsed() > LONGEST_RETRY {
                 (retry, said) = (SHORTEST_RETRY, false);
             }
@@ -133,15 +165,6 @@ impl Shipper {
         }
     }
 
-    fn give_up(&self, error: UsageError) -> UsageError {
-        if matches!(error, UsageError::RolledBack { .. })
-            && let Err(error) = self.journal.identity().abandon()
-        {
-            return error.into();
-        }
-        error
-    }
-
     /// Ships in one generation until something interrupts it.
     async fn term(&mut self) -> Result<std::convert::Infallible, Interrupted> {
         let generation = self
@@ -152,9 +175,10 @@ impl Shipper {
         let gateway = self.journal.identity().gateway_id;
         let watermark = self.log.watermark(generation, gateway).await?.unwrap_or(0);
         self.check(watermark)?;
+        let top = self.log.usage_top(generation, gateway).await?.unwrap_or(0);
         if !self.met {
             // Before this start has sent anything, whatever the log has must be in the journal.
-            self.check(self.log.usage_top(generation, gateway).await?.unwrap_or(0))?;
+            self.check(top)?;
             self.met = true;
         }
         let now = Instant::now();
@@ -164,10 +188,18 @@ impl Shipper {
             next: watermark + 1,
             polled_at: now,
             moved_at: now,
+            top,
+            owned: false,
+            doubted_since: None,
         };
         self.shipped
             .send_modify(|shipped| shipped.watermark = watermark);
         loop {
+            if !self.owns(&mut term).await? {
+                sleep(POLL).await;
+                self.poll(&mut term).await?;
+                continue;
+            }
             let synced = self.synced.borrow_and_update().synced_seq;
             if term.next <= synced {
                 self.send(&mut term, synced).await?;
@@ -211,6 +243,7 @@ impl Shipper {
             UsageAppended::Ok { last } => last,
             UsageAppended::Duplicate { top } | UsageAppended::Gap { top } => {
                 self.check(top)?;
+                term.owned = false;
                 top
             }
             UsageAppended::Fenced { owner } => return Err(UsageError::Fenced { owner }.into()),
@@ -238,6 +271,7 @@ impl Shipper {
             .await?
             .unwrap_or(0);
         self.check(watermark)?;
+        term.owned &= watermark < term.next;
         if watermark > term.watermark {
             (term.watermark, term.moved_at) = (watermark, term.polled_at);
             term.next = term.next.max(watermark + 1);
@@ -246,7 +280,7 @@ impl Shipper {
             self.release(watermark).await?;
         } else if term.watermark + 1 >= term.next {
             term.moved_at = term.polled_at;
-        } else if term.moved_at.elapsed() >= STALLED {
+        } else if term.owned && term.moved_at.elapsed() >= STALLED {
             term.next = term.watermark + 1;
             term.moved_at = term.polled_at;
         }

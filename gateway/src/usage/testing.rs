@@ -59,6 +59,11 @@ impl Redis {
         let seed = GenerationSeed {
             generation,
             watermarks: vec![(gateway, watermark)],
+            // Whoever it was at the first start: what Postgres knows with a watermark.
+            owners: (watermark > 0)
+                .then(|| (gateway, 1, String::new()))
+                .into_iter()
+                .collect(),
             ..GenerationSeed::default()
         };
         let log = self.log().await;

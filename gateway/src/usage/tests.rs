@@ -61,6 +61,7 @@ struct Gateway {
     id: GatewayId,
     stop: CancellationToken,
     shipped: tokio::sync::watch::Receiver<Shipped>,
+    standing: tokio::sync::watch::Receiver<Standing>,
     task: JoinHandle<Result<(), UsageError>>,
 }
 
@@ -70,7 +71,8 @@ impl Gateway {
         before(&journal);
         let shipper = Shipper::new(journal.clone(), redis.log().await, &recovered);
         let (stop, receiver) = (CancellationToken::new(), shipper.shipped());
-        let task = tokio::spawn(shipper.run(stop.clone()));
+        let standing = shipper.standing();
+        let task = tokio::spawn(shipper.run(stop.clone(), CancellationToken::new()));
         let id = journal.identity().gateway_id;
         Self {
             directory,
@@ -78,6 +80,7 @@ impl Gateway {
             id,
             stop,
             shipped: receiver,
+            standing,
             task,
         }
     }
@@ -358,4 +361,84 @@ async fn an_end_with_calls_under_way_does_not_close_the_gateway() {
         .unwrap();
     assert_eq!(closed, Closed::OpenCalls(1));
     assert_eq!(journal.next_seq(), 1);
+}
+
+/// A copy of a journal's files, as they are while its process lives on.
+fn copy(of: &TempDir) -> TempDir {
+    let copy = TempDir::new().unwrap();
+    for entry in std::fs::read_dir(of.path()).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    copy
+}
+
+#[tokio::test]
+async fn a_copy_appends_nothing_to_what_the_original_shipped_since_and_takes_a_new_identity() {
+    let redis = Redis::start();
+    let mut original = Gateway::start(&redis, TempDir::new().unwrap(), |_| {}).await;
+    redis.open_generation(1, original.id, 0).await;
+    finish(&original.journal, 5);
+    original.sent(5).await;
+    let mut copied = Gateway::start(&redis, copy(&original.directory), |_| {}).await;
+    let own = copied
+        .standing
+        .wait_for(|standing| *standing == Standing::Own);
+    own.await.unwrap();
+    let log = redis.log().await;
+    let owner = log.usage_owner(1, original.id).await.unwrap();
+    finish(&original.journal, 3);
+    original.sent(8).await;
+    // It has written more than the original: its own seqs say nothing.
+    finish(&copied.journal, 10);
+    let error = copied.task.await.unwrap().unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            UsageError::Copied {
+                top: 8,
+                most: 5,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert_eq!(log.usage_owner(1, original.id).await.unwrap(), owner);
+    finish(&original.journal, 1);
+    original.sent(9).await;
+    let events = redis.events(1, original.id).await;
+    assert_eq!(seqs(&events), (1..=9).collect::<Vec<_>>());
+    drop(copied.journal);
+    let (again, _) = journal(&copied.directory);
+    assert_ne!(again.identity().gateway_id, original.id);
+    original.stop().await;
+}
+
+#[tokio::test]
+async fn a_copy_that_was_first_goes_on_and_the_original_ends() {
+    let redis = Redis::start();
+    let mut original = Gateway::start(&redis, TempDir::new().unwrap(), |_| {}).await;
+    redis.open_generation(1, original.id, 0).await;
+    finish(&original.journal, 5);
+    original.sent(5).await;
+    let mut copied = Gateway::start(&redis, copy(&original.directory), |journal| {
+        finish(journal, 2);
+    })
+    .await;
+    copied.sent(7).await;
+    finish(&original.journal, 4);
+    let error = original.task.await.unwrap().unwrap_err();
+    assert!(matches!(error, UsageError::Fenced { .. }), "{error}");
+    // Started again, with an epoch as high as the copy's, it is a stranger in the stream.
+    drop(original.journal);
+    let again = Gateway::start(&redis, original.directory, |_| {}).await;
+    assert_eq!(again.id, copied.id);
+    let ended = again.task.await.unwrap();
+    assert!(matches!(ended, Err(UsageError::Copied { .. })), "{ended:?}");
+    drop(again.journal);
+    let (new, _) = journal(&again.directory);
+    assert_ne!(new.identity().gateway_id, copied.id);
+    finish(&copied.journal, 1);
+    copied.sent(8).await;
+    copied.stop().await;
 }
