@@ -22,7 +22,7 @@ pub(crate) mod head;
 pub(crate) mod stream;
 pub(crate) mod whole;
 
-use self::stream::{AnswerStream, Cut, StreamParts};
+use self::stream::{AnswerStream, StreamParts};
 
 pub(crate) async fn answer(
     gateway: &Gateway,
@@ -70,11 +70,6 @@ fn stream(
 ) -> Response<AnswerBody> {
     let (mut parts, upstream) = answer.into_parts();
     head::complete(&mut parts.headers, &started);
-    let cut = Cut {
-        any: gateway.shutdown.cut.child_token(),
-        shutdown: gateway.shutdown.cut.clone(),
-    };
-    let live = gateway.live.enter(started.key_id, cut.any.clone());
     let body = AnswerStream::new(StreamParts {
         upstream,
         upstream_status: parts.status.as_u16(),
@@ -85,8 +80,8 @@ fn stream(
         }),
         choices: u64::from(started.request.choices),
         call: started.open,
-        cut,
-        live,
+        shutdown: gateway.shutdown.cut.clone(),
+        live: started.live,
         metrics: std::sync::Arc::clone(&gateway.books.metrics),
     });
     let mut response = Response::new(AnswerBody::stream(Box::pin(body)));

@@ -24,7 +24,7 @@ use crate::{
     pipeline::{
         accounts::{self, Accounts},
         closer,
-        live::LiveStreams,
+        live::LiveCalls,
         open_call::{Books, Unfinished},
     },
     provider::{client::UpstreamClient, targets::Targets},
@@ -199,7 +199,7 @@ async fn build(config: &Config, shutdown: &Shutdown) -> anyhow::Result<Built> {
         config.snapshot.max_stale,
     ));
     let vault = Arc::new(vault(&config.provider_keys, Arc::clone(&clock))?);
-    let live = Arc::new(LiveStreams::default());
+    let live = Arc::new(LiveCalls::default());
     let pool = PgPoolOptions::new()
         .max_connections(config.postgres.max_open)
         .acquire_timeout(POSTGRES_PATIENCE)
@@ -286,7 +286,7 @@ fn vault(settings: &ProviderKeySettings, clock: Arc<dyn Clock>) -> anyhow::Resul
 }
 
 /// What a change of configuration asks of calls and money, before anybody is told that it is in force.
-fn on_applied(live: &Arc<LiveStreams>, money: &Arc<Money>) -> OnApplied {
+fn on_applied(live: &Arc<LiveCalls>, money: &Arc<Money>) -> OnApplied {
     let (live, money) = (Arc::clone(live), Arc::clone(money));
     Arc::new(move |consequences: &Consequences| {
         live.cut(&consequences.dead_keys);

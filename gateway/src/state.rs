@@ -9,7 +9,7 @@ use crate::{
     http::{health::Dependencies, inbound::BodyLimits},
     pipeline::{
         accounts::Accounts,
-        live::LiveStreams,
+        live::LiveCalls,
         open_call::{Books, Unfinished},
     },
     provider::{client::UpstreamClient, targets::Targets},
@@ -26,7 +26,7 @@ pub struct Gateway {
     pub(crate) accounts: Accounts,
     pub(crate) client: UpstreamClient,
     pub(crate) targets: Targets,
-    pub(crate) live: Arc<LiveStreams>,
+    pub(crate) live: Arc<LiveCalls>,
     pub(crate) closer: mpsc::Sender<Unfinished>,
     pub(crate) dependencies: Dependencies,
     pub(crate) shutdown: Shutdown,

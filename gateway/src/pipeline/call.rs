@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     dialect::openai_chat::request::{Edits, LimitField},
-    error::GatewayError,
+    error::{Code, GatewayError},
     provider::{client::UpstreamFailure, headers},
     state::Gateway,
 };
@@ -36,7 +36,10 @@ pub(crate) async fn call(
     let first_byte = Duration::from_millis(started.target.provider.body.timeout_ms);
     let request = request(&started);
     let began = Instant::now();
-    let outcome = gateway.client.send(request, first_byte).await;
+    let sent = gateway.client.send(request, first_byte);
+    let Ok(outcome) = started.live.unless_cut(sent).await else {
+        return Err(revoked(started, None));
+    };
     let metrics = &gateway.books.metrics;
     match outcome {
         Ok(answer) => {
@@ -56,6 +59,20 @@ pub(crate) async fn call(
             Err(GatewayError::from(failure.code()).with_cause(failure))
         }
     }
+}
+
+/// The end of a call whose key was revoked before its answer was whole. The gateway hung up on the upstream, as a caller
+/// would have.
+pub(crate) fn revoked(started: StartedCall, upstream_status: Option<u16>) -> GatewayError {
+    started.open.finish(Ending {
+        status: UsageStatus::ClientClosed,
+        outcome: AttemptOutcome::ClientClosed,
+        upstream_status,
+        http_status: Code::ApiKeyRevoked.status_number(),
+        produced: Produced::Counted { output: 0 },
+        provider_request_id: None,
+    });
+    GatewayError::from(Code::ApiKeyRevoked)
 }
 
 fn request(started: &StartedCall) -> Request<Full<Bytes>> {

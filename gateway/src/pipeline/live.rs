@@ -1,86 +1,201 @@
-//! The streams that run now, by key: when a key is revoked or deleted, those that run on it end. `response::stream`
-//! enters and leaves; `startup` looks through them after every configuration change.
+//! The calls under way, by key: when a key is revoked or deleted, those that run on it end. `pipeline::start` enters a
+//! call before it looks at the key for the last time, so that every change is seen by that look or finds the call here;
+//! `startup` looks through them after every change of configuration.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
 };
 
-use odock_events::ids::KeyId;
-use tokio_util::sync::CancellationToken;
+use futures_util::task::AtomicWaker;
+use odock_events::ids::{KeyId, UsageId};
 
-#[derive(Default)]
-pub struct LiveStreams {
-    by_key: Mutex<HashMap<KeyId, HashMap<u64, CancellationToken>>>,
-    next: std::sync::atomic::AtomicU64,
+/// Entering and leaving take a lock of one shard for some nanoseconds; only a cut looks at all of them.
+pub struct LiveCalls {
+    shards: [Mutex<Shard>; SHARDS],
 }
 
-impl LiveStreams {
-    /// Enters a stream; `cut` is cancelled when its key stops being valid.
-    pub(crate) fn enter(self: &Arc<Self>, key_id: KeyId, cut: CancellationToken) -> LiveStream {
-        let number = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.lock().entry(key_id).or_default().insert(number, cut);
-        LiveStream {
-            streams: Arc::clone(self),
-            key_id,
-            number,
+#[derive(Default)]
+struct Shard {
+    places: Vec<Option<(KeyId, Arc<Signal>)>>,
+    free: Vec<usize>,
+}
+
+/// What a call waits on beside its upstream.
+#[derive(Default)]
+struct Signal {
+    is_cut: AtomicBool,
+    /// A call is driven by one task at a time.
+    waker: AtomicWaker,
+}
+
+/// The key of the call is no longer valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CutOff;
+
+impl Default for LiveCalls {
+    fn default() -> Self {
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+        }
+    }
+}
+
+impl LiveCalls {
+    pub(crate) fn enter(self: &Arc<Self>, key_id: KeyId, usage_id: UsageId) -> LiveCall {
+        // The last bits of an id are random.
+        let shard = usage_id.0.as_u128() as usize % SHARDS;
+        let signal = Arc::new(Signal::default());
+        let entry = Some((key_id, Arc::clone(&signal)));
+        let mut entries = self.shard(shard);
+        let free = entries.free.pop();
+        let place = if let Some(place) = free
+            && let Some(empty) = entries.places.get_mut(place)
+        {
+            *empty = entry;
+            place
+        } else {
+            entries.places.push(entry);
+            entries.places.len() - 1
+        };
+        drop(entries);
+        LiveCall {
+            calls: Arc::clone(self),
+            shard,
+            place,
+            signal,
         }
     }
 
-    /// Cuts the streams of these keys; returns how many there were.
+    /// Cuts the calls of these keys; returns how many there were.
     pub fn cut(&self, keys: &[KeyId]) -> usize {
         if keys.is_empty() {
             return 0;
         }
-        let by_key = self.lock();
-        let streams = keys
-            .iter()
-            .filter_map(|key| by_key.get(key))
-            .flat_map(HashMap::values);
-        streams.map(CancellationToken::cancel).count()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<KeyId, HashMap<u64, CancellationToken>>> {
-        self.by_key.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Leaves when it is dropped.
-pub(crate) struct LiveStream {
-    streams: Arc<LiveStreams>,
-    key_id: KeyId,
-    number: u64,
-}
-
-impl Drop for LiveStream {
-    fn drop(&mut self) {
-        let mut by_key = self.streams.lock();
-        if let Some(streams) = by_key.get_mut(&self.key_id) {
-            streams.remove(&self.number);
-            if streams.is_empty() {
-                by_key.remove(&self.key_id);
+        let mut cut = 0;
+        for shard in 0..SHARDS {
+            let signals: Vec<Arc<Signal>> = self
+                .shard(shard)
+                .places
+                .iter()
+                .flatten()
+                .filter(|(key, _)| keys.contains(key))
+                .map(|(_, signal)| Arc::clone(signal))
+                .collect();
+            cut += signals.len();
+            for signal in signals {
+                signal.is_cut.store(true, Ordering::Release);
+                signal.waker.wake();
             }
         }
+        cut
+    }
+
+    fn shard(&self, index: usize) -> MutexGuard<'_, Shard> {
+        let [first, ..] = &self.shards;
+        let shard = self.shards.get(index).unwrap_or(first);
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// One call's entry; leaves when it is dropped.
+pub(crate) struct LiveCall {
+    calls: Arc<LiveCalls>,
+    shard: usize,
+    place: usize,
+    signal: Arc<Signal>,
+}
+
+impl LiveCall {
+    /// Ready once the call is cut.
+    pub(crate) fn poll_cut(&self, context: &Context<'_>) -> Poll<()> {
+        if !self.is_cut() {
+            self.signal.waker.register(context.waker());
+            if !self.is_cut() {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.signal.is_cut.load(Ordering::Acquire)
+    }
+
+    /// Drives `work` until the call is cut. Work that has not begun by then does not begin.
+    pub(crate) async fn unless_cut<F: Future>(&self, work: F) -> Result<F::Output, CutOff> {
+        let mut work = pin!(work);
+        poll_fn(|context| match self.poll_cut(context) {
+            Poll::Ready(()) => Poll::Ready(Err(CutOff)),
+            Poll::Pending => work.as_mut().poll(context).map(Ok),
+        })
+        .await
+    }
+}
+
+impl Drop for LiveCall {
+    fn drop(&mut self) {
+        let mut entries = self.calls.shard(self.shard);
+        if let Some(entry) = entries.places.get_mut(self.place) {
+            *entry = None;
+        }
+        entries.free.push(self.place);
+    }
+}
+
+const SHARDS: usize = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_the_streams_of_dead_keys_are_cut_and_nothing_is_left_behind() {
-        let live = Arc::new(LiveStreams::default());
+    fn running(calls: &LiveCalls) -> usize {
+        (0..SHARDS)
+            .map(|shard| calls.shard(shard).places.iter().flatten().count())
+            .sum()
+    }
+
+    #[tokio::test]
+    async fn only_the_calls_of_dead_keys_are_cut_and_nothing_is_left_behind() {
+        let calls = Arc::new(LiveCalls::default());
         let (kept, revoked) = (KeyId::generate(), KeyId::generate());
-        let tokens = [(); 3].map(|()| CancellationToken::new());
-        let streams = [(kept, 0), (revoked, 1), (revoked, 2)]
-            .map(|(key, index)| live.enter(key, tokens[index].clone()));
-        assert_eq!(live.cut(&[revoked]), 2);
-        assert_eq!(
-            tokens.map(|token| token.is_cancelled()),
-            [false, true, true]
+        let enter = |key: KeyId| calls.enter(key, UsageId::generate());
+        let entered: Vec<LiveCall> = (0..100)
+            .map(|number| enter(if number % 4 == 0 { kept } else { revoked }))
+            .collect();
+        assert_eq!(calls.cut(&[revoked]), 75);
+        for (number, call) in entered.iter().enumerate() {
+            assert_eq!(call.is_cut(), number % 4 != 0);
+        }
+        let mut began = false;
+        let refused = entered[1].unless_cut(async { began = true }).await;
+        assert_eq!((refused, began), (Err(CutOff), false));
+        assert_eq!(entered[0].unless_cut(async { 7 }).await, Ok(7));
+        drop(entered);
+        assert_eq!(running(&calls), 0);
+        let again: Vec<LiveCall> = (0..100).map(|_| enter(revoked)).collect();
+        assert!(
+            again.iter().all(|call| !call.is_cut()),
+            "a place has a past"
         );
-        drop(streams);
-        assert!(live.lock().is_empty());
+        assert_eq!(running(&calls), 100);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_waits_is_woken_by_the_cut() {
+        let calls = Arc::new(LiveCalls::default());
+        let key = KeyId::generate();
+        let call = calls.enter(key, UsageId::generate());
+        let (waiting, cut) = tokio::join!(
+            biased;
+            call.unless_cut(std::future::pending::<()>()),
+            async { calls.cut(&[key]) }
+        );
+        assert_eq!((waiting, cut), (Err(CutOff), 1));
     }
 }

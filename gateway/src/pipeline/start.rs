@@ -15,6 +15,7 @@ use super::{
     authenticate,
     decode::Origin,
     grant::{Granted, Target},
+    live::LiveCall,
     open_call::OpenCall,
     record::{Asked, CallRecord, Ending, Produced, reservations},
     reserve::Reserved,
@@ -38,7 +39,8 @@ pub(crate) struct StartedCall {
     pub(crate) target: Target,
     pub(crate) authorization: HeaderValue,
     pub(crate) output_cap: Option<u64>,
-    pub(crate) key_id: odock_events::ids::KeyId,
+    /// Cut when the key stops being valid.
+    pub(crate) live: LiveCall,
 }
 
 pub(crate) async fn start(
@@ -49,8 +51,12 @@ pub(crate) async fn start(
     let uses = reservations(&record.started.usage);
     // Nothing waits between the reservation and the record, so a caller who goes away cannot leave money reserved.
     match write_started(gateway, &reserved, &record) {
-        Ok((authorization, number)) => {
-            let started = into_started(gateway, reserved, record, authorization);
+        Ok(Written {
+            authorization,
+            live,
+            number,
+        }) => {
+            let started = into_started(gateway, reserved, record, authorization, live);
             if gateway.settings.journal_strict {
                 return wait_for_disk(gateway, started, number).await;
             }
@@ -85,12 +91,24 @@ async fn wait_for_disk(
     }
 }
 
+/// What there is once a call is in the journal.
+struct Written {
+    authorization: HeaderValue,
+    live: LiveCall,
+    /// The record's number in the journal.
+    number: u64,
+}
+
 fn write_started(
     gateway: &Gateway,
     reserved: &Reserved,
     record: &CallRecord,
-) -> Result<(HeaderValue, u64), GatewayError> {
+) -> Result<Written, GatewayError> {
     let Granted { origin, target, .. } = &reserved.granted;
+    // First in the list, then the look at the key: a revocation is seen by the look or finds the call in the list.
+    let live = gateway
+        .live
+        .enter(origin.caller.entry.key.id, UsageId(origin.id));
     authenticate::check_again(gateway, &origin.caller, origin.received_at)?;
     let authorization = gateway.vault.authorization(&target.provider_key)?;
     let number = gateway
@@ -102,7 +120,11 @@ fn write_started(
                 .with_retry_after(1)
                 .with_cause(error)
         })?;
-    Ok((authorization, number))
+    Ok(Written {
+        authorization,
+        live,
+        number,
+    })
 }
 
 fn into_started(
@@ -110,6 +132,7 @@ fn into_started(
     reserved: Reserved,
     record: CallRecord,
     authorization: HeaderValue,
+    live: LiveCall,
 ) -> StartedCall {
     let Reserved {
         granted,
@@ -123,11 +146,7 @@ fn into_started(
         target,
     } = granted;
     let Origin {
-        head,
-        id,
-        caller,
-        place,
-        ..
+        head, id, place, ..
     } = origin;
     let books = std::sync::Arc::clone(&gateway.books);
     StartedCall {
@@ -140,7 +159,7 @@ fn into_started(
         target,
         authorization,
         output_cap,
-        key_id: caller.entry.key.id,
+        live,
     }
 }
 

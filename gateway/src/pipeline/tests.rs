@@ -2,12 +2,16 @@
 //! path says.
 
 mod harness;
+mod revocation;
+
+use std::sync::Arc;
 
 use http::StatusCode;
 use odock_events::payload::usage::{AttemptOutcome, UsageStatus};
 use serde_json::{Value, json};
 
 use self::harness::{Harness, chat};
+use super::Inbound;
 use crate::{error::Code, http::request_id, pipeline::testing::CAP};
 
 fn code(body: &Value) -> &str {
@@ -232,18 +236,6 @@ async fn bodies_that_cannot_be_read_are_refused() {
         .await;
     assert_eq!(code(&answer.json()), "unsupported_media_type");
     assert_eq!(harness.calls(), 0);
-}
-
-#[tokio::test]
-async fn a_revoked_key_is_noticed_before_the_upstream_is_called() {
-    let harness = Harness::start().await;
-    let (mut sender, body) = harness.open_upload().await;
-    harness.revoke();
-    let answer = harness::finish_upload(&mut sender, body).await;
-    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
-    assert_eq!(code(&answer.json()), "api_key_revoked");
-    assert_eq!(harness.calls(), 0);
-    assert!(harness.records().await.is_empty());
 }
 
 #[tokio::test]

@@ -20,22 +20,13 @@ use crate::{
     error::{Code, Dialect, GatewayError},
     pipeline::{
         call::ending_of,
-        live::LiveStream,
+        live::LiveCall,
         open_call::OpenCall,
         record::{Ending, Produced},
     },
     provider::client::{Silence, UpstreamFailure},
     telemetry::metrics::Metrics,
 };
-
-/// Why a stream may be cut from outside.
-#[derive(Clone, Debug)]
-pub(crate) struct Cut {
-    /// Cancelled for either reason.
-    pub(crate) any: CancellationToken,
-    /// Cancelled for the shutdown's.
-    pub(crate) shutdown: CancellationToken,
-}
 
 pub(crate) struct AnswerStream<B> {
     upstream: B,
@@ -49,10 +40,9 @@ pub(crate) struct AnswerStream<B> {
     upstream_status: u16,
     out: VecDeque<Bytes>,
     ended: bool,
-    cut: Cut,
-    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
+    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+    live: LiveCall,
     marked: Mark,
-    _live: LiveStream,
 }
 
 /// The last progress mark.
@@ -69,8 +59,9 @@ pub(crate) struct StreamParts<B> {
     pub(crate) reader: StreamReader,
     pub(crate) call: OpenCall,
     pub(crate) choices: u64,
-    pub(crate) cut: Cut,
-    pub(crate) live: LiveStream,
+    /// Cancelled when the gateway can wait no longer.
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) live: LiveCall,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -91,20 +82,23 @@ where
             upstream_status: parts.upstream_status,
             out: VecDeque::new(),
             ended: false,
-            cancelled: Box::pin(parts.cut.any.clone().cancelled_owned()),
-            cut: parts.cut,
+            shutdown: Box::pin(parts.shutdown.cancelled_owned()),
+            live: parts.live,
             marked: Mark {
                 at: Instant::now(),
                 output: 0,
             },
-            _live: parts.live,
         }
     }
 
     /// Takes the next piece of the upstream, or its end.
     fn poll_upstream(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.cancelled.as_mut().poll(context).is_ready() {
-            self.fail_cut();
+        if self.live.poll_cut(context).is_ready() {
+            self.fail_cut(Code::ApiKeyRevoked);
+            return Poll::Ready(());
+        }
+        if self.shutdown.as_mut().poll(context).is_ready() {
+            self.fail_cut(Code::ShuttingDown);
             return Poll::Ready(());
         }
         match ready!(self.silence.poll_next(&mut self.upstream, context)) {
@@ -174,12 +168,7 @@ where
         self.finish(status, outcome);
     }
 
-    fn fail_cut(&mut self) {
-        let code = if self.cut.shutdown.is_cancelled() {
-            Code::ShuttingDown
-        } else {
-            Code::ApiKeyRevoked
-        };
+    fn fail_cut(&mut self, code: Code) {
         self.ended = true;
         if self.call.is_some() {
             self.last_words(&GatewayError::from(code));

@@ -11,7 +11,8 @@ use crate::{
     error::{Code, GatewayError},
     http::body::AnswerBody,
     pipeline::{
-        call::ending_of,
+        call::{ending_of, revoked},
+        live::CutOff,
         record::{Ending, Produced},
         start::StartedCall,
     },
@@ -83,9 +84,11 @@ async fn read(
     status: u16,
     body: Incoming,
 ) -> Result<(StartedCall, Bytes), GatewayError> {
-    match gateway.client.read_whole(body).await {
-        Ok(body) => Ok((started, body)),
-        Err(failure) => {
+    let reading = gateway.client.read_whole(body);
+    match started.live.unless_cut(reading).await {
+        Err(CutOff) => Err(revoked(started, Some(status))),
+        Ok(Ok(body)) => Ok((started, body)),
+        Ok(Err(failure)) => {
             let ending = ending_of(&failure, Some(status), Produced::Counted { output: 0 });
             started.open.finish(ending);
             Err(GatewayError::from(failure.code()).with_cause(failure))

@@ -11,8 +11,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use odock_events::{
     clock::{Clock as _, SystemClock},
@@ -39,9 +40,10 @@ use self::{
 };
 use crate::{
     config::{Config, SETTINGS},
-    http::{health::Dependencies, router, server},
+    error::{Dialect, GatewayError},
+    http::{body::AnswerBody, connection::Connection, health::Dependencies, router, server},
     pipeline::{
-        accounts::Accounts, closer, live::LiveStreams, open_call::Books, testing::TestBooks,
+        Inbound, accounts::Accounts, closer, live::LiveCalls, open_call::Books, testing::TestBooks,
     },
     provider::{client::UpstreamClient, targets::Targets},
     shutdown::Shutdown,
@@ -168,7 +170,7 @@ impl Harness {
         let body = request("fast");
         let (first, rest) = body.split_at(body.len() / 2);
         let head = format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{first}",
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{first}",
             self.key,
             body.len()
         );
@@ -182,10 +184,53 @@ impl Harness {
         (socket, rest.to_owned())
     }
 
-    /// The next configuration, in which the key is revoked.
+    /// The next configuration, in which the key is revoked, and what follows from it, as `startup` does it.
     pub(super) fn revoke(&self) {
         let snapshot = Snapshot::of_rows(2, self.rows.with_revoked_key());
         self.gateway.snapshot.store(Arc::new(snapshot));
+        self.gateway.live.cut(&[self.rows.key]);
+    }
+
+    /// Chat calls at another address go through these steps instead.
+    pub(super) async fn serve<S, F>(&self, steps: S) -> SocketAddr
+    where
+        S: Fn(Arc<Gateway>, Inbound) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Result<Response<AnswerBody>, GatewayError>> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::clone(&self.gateway);
+        let handler = move |request: Request<Incoming>, _connection: Arc<Connection>| {
+            let (head, body) = request.into_parts();
+            let inbound = Inbound {
+                head,
+                body,
+                request_id: HeaderValue::from_static("request"),
+                id: uuid::Uuid::now_v7(),
+                received_at: SystemClock.now(),
+            };
+            let answer = steps(Arc::clone(&shared), inbound);
+            async move {
+                let answer = answer.await;
+                answer.unwrap_or_else(|error| error.to_response(Dialect::OpenAi))
+            }
+        };
+        tokio::spawn(server::serve(
+            listener,
+            config().transport,
+            None,
+            handler,
+            self.gateway.shutdown.clone(),
+        ));
+        address
+    }
+
+    /// A chat call at an address of `serve`.
+    pub(super) async fn post_to(&self, address: SocketAddr, body: &str) -> Answer {
+        let request = Request::post("/v1/chat/completions")
+            .header("authorization", format!("Bearer {}", self.key))
+            .body(Full::new(Bytes::from(body.to_owned())));
+        exchange(address, request.unwrap()).await
     }
 
     pub(super) fn books(&self) -> &Books {
@@ -324,7 +369,7 @@ fn gateway(rows: &TenantRows, books: &TestBooks) -> Gateway {
         accounts: Accounts::default(),
         client: client.unwrap(),
         targets: Targets::default(),
-        live: Arc::new(LiveStreams::default()),
+        live: Arc::new(LiveCalls::default()),
         closer: books.closer.clone(),
         dependencies: Dependencies {
             postgres: sqlx::PgPool::connect_lazy(dsn).unwrap(),

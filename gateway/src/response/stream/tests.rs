@@ -2,13 +2,16 @@
 
 use futures_util::stream;
 use http_body_util::{BodyExt as _, StreamBody};
-use odock_events::payload::usage::UsageFinished;
+use odock_events::{
+    ids::{KeyId, UsageId},
+    payload::usage::UsageFinished,
+};
 
 use super::*;
 use crate::{
     dialect::openai_chat::stream::StreamOptions,
     pipeline::{
-        live::LiveStreams,
+        live::LiveCalls,
         testing::{PRICING, TestBooks, call_record},
     },
 };
@@ -38,7 +41,9 @@ fn piece(text: impl Into<Bytes>) -> Piece {
 struct Running<B> {
     body: AnswerStream<B>,
     books: TestBooks,
-    cut: Cut,
+    shutdown: CancellationToken,
+    live: Arc<LiveCalls>,
+    key_id: KeyId,
 }
 
 fn run<S>(pieces: S) -> Running<StreamBody<S>>
@@ -49,11 +54,7 @@ where
     let record = call_record(Some(PRICING), 90_000);
     let key_id = record.started.usage.key_id;
     let shutdown = CancellationToken::new();
-    let cut = Cut {
-        any: shutdown.child_token(),
-        shutdown,
-    };
-    let live = Arc::new(LiveStreams::default());
+    let live = Arc::new(LiveCalls::default());
     let body = AnswerStream::new(StreamParts {
         upstream: StreamBody::new(pieces),
         upstream_status: 200,
@@ -61,11 +62,17 @@ where
         reader: StreamReader::new(StreamOptions::default()),
         call: books.open(record),
         choices: 1,
-        cut: cut.clone(),
-        live: live.enter(key_id, cut.any.clone()),
+        shutdown: shutdown.clone(),
+        live: live.enter(key_id, UsageId::generate()),
         metrics: Arc::clone(&books.books.metrics),
     });
-    Running { body, books, cut }
+    Running {
+        body,
+        books,
+        shutdown,
+        live,
+        key_id,
+    }
 }
 
 async fn text_of<B: Body<Data = Bytes, Error = Infallible>>(body: B) -> String {
@@ -184,12 +191,11 @@ async fn a_stream_is_cut_with_the_reason() {
         let Some(Ok(_)) = running.body.frame().await else {
             panic!("a frame")
         };
-        let token = if by_shutdown {
-            &running.cut.shutdown
+        if by_shutdown {
+            running.shutdown.cancel();
         } else {
-            &running.cut.any
-        };
-        token.cancel();
+            running.live.cut(&[running.key_id]);
+        }
         let text = text_of(running.body).await;
         assert!(text.contains(code), "{text}");
         let (_, usage) = only_record(&running.books).await;

@@ -35,7 +35,7 @@ const MODELS: [&str; 10] = [
 
 pub(super) struct TenantRows {
     rows: Vec<EntityRow>,
-    key: KeyId,
+    pub(super) key: KeyId,
     pub(super) provider_keys: Vec<ProviderKey>,
 }
 
