@@ -4,6 +4,8 @@
 
 use memchr::memchr;
 
+mod host;
+
 /// What a client did that its request is refused for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -14,6 +16,8 @@ pub enum Violation {
     MalformedLine = 2,
     HeadTooLarge = 3,
     MalformedChunk = 4,
+    /// HTTP/1.1 without `Host`, or one that is there twice or names no host.
+    WrongHost = 5,
 }
 
 impl Violation {
@@ -23,6 +27,7 @@ impl Violation {
             Self::MalformedLine,
             Self::HeadTooLarge,
             Self::MalformedChunk,
+            Self::WrongHost,
         ]
         .into_iter()
         .find(|violation| *violation as u8 == number)
@@ -67,6 +72,8 @@ struct Head {
     fields: usize,
     length: Option<u64>,
     chunked: bool,
+    needs_host: bool,
+    has_host: bool,
 }
 
 impl Framing {
@@ -179,7 +186,7 @@ impl Framing {
             State::Head if self.head.fields == 0 && line == b"PRI * HTTP/2.0" => {
                 self.state = State::Opaque;
             }
-            State::Head if line.is_empty() => self.end_head(),
+            State::Head if line.is_empty() => return self.end_head(),
             State::Head => return self.take_field(line),
             State::ChunkSize => {
                 let size = chunk_size(line).ok_or(Violation::MalformedChunk)?;
@@ -202,6 +209,7 @@ impl Framing {
     fn take_field(&mut self, line: &[u8]) -> Result<(), Violation> {
         self.head.fields += 1;
         if self.head.fields == 1 {
+            self.head.needs_host = !line.ends_with(b"HTTP/1.0");
             return Ok(());
         }
         if self.head.fields > self.limits.fields + 1 {
@@ -211,6 +219,7 @@ impl Framing {
             Some(b' ' | b'\t') => Err(Violation::MalformedLine),
             Some(b'c' | b'C') => self.take_length(line),
             Some(b't' | b'T') => self.take_encoding(line),
+            Some(b'h' | b'H') => self.take_host(line),
             Some(_) | None => Ok(()),
         }
     }
@@ -241,7 +250,21 @@ impl Framing {
         Ok(())
     }
 
-    fn end_head(&mut self) {
+    fn take_host(&mut self, line: &[u8]) -> Result<(), Violation> {
+        let Some(value) = value_of(line, b"host") else {
+            return Ok(());
+        };
+        let twice = std::mem::replace(&mut self.head.has_host, true);
+        if twice || !host::is_valid(value) {
+            return Err(Violation::WrongHost);
+        }
+        Ok(())
+    }
+
+    fn end_head(&mut self) -> Result<(), Violation> {
+        if self.head.needs_host && !self.head.has_host {
+            return Err(Violation::WrongHost);
+        }
         let (chunked, length) = (self.head.chunked, self.head.length);
         self.restart();
         if chunked {
@@ -249,6 +272,7 @@ impl Framing {
         } else if let Some(remaining) = length.filter(|length| *length > 0) {
             self.state = State::Body { remaining };
         }
+        Ok(())
     }
 
     fn restart(&mut self) {
@@ -343,8 +367,36 @@ mod tests {
             "3\r\nabcd",
             "11111111111111111\r\n",
         ] {
-            let text = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}");
+            let text =
+                format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}");
             assert!(violation_of(text.as_bytes()).is_some(), "{text}");
+        }
+    }
+
+    #[test]
+    fn http_1_1_names_one_host_and_http_1_0_may() {
+        for head in [
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHosts: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost:\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nhOST: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
+            "GET http://a/ HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n",
+            "GET / HTTP/1.0\r\nHost: a b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+        ] {
+            assert_eq!(
+                violation_of(head.as_bytes()),
+                Some(Violation::WrongHost),
+                "{head}"
+            );
+        }
+        for head in [
+            "GET / HTTP/1.1\r\nHost: a:8080\r\n\r\n",
+            "GET / HTTP/1.0\r\n\r\n",
+        ] {
+            assert_eq!(violation_of(head.as_bytes()), None, "{head}");
         }
     }
 
@@ -352,7 +404,12 @@ mod tests {
     fn a_head_is_bounded_in_bytes_and_fields() {
         let long = format!("GET / HTTP/1.1\r\nA: {}", "x".repeat(600));
         assert_eq!(violation_of(long.as_bytes()), Some(Violation::HeadTooLarge));
-        let many = |n: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(n));
+        let many = |n: usize| {
+            format!(
+                "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
+                "A: b\r\n".repeat(n - 1)
+            )
+        };
         assert_eq!(
             violation_of(many(9).as_bytes()),
             Some(Violation::HeadTooLarge)
@@ -371,9 +428,9 @@ mod tests {
     proptest! {
         #[test]
         fn messages_are_followed_whatever_the_reads(cuts in proptest::collection::vec(1usize..40, 0..60)) {
-            let good = "\r\nPOST /a HTTP/1.1\r\nContent-Length: 11\r\n\r\nGET / x\n\n\r\nx\
-                POST /b HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n5;a=b\r\nhel\nl\r\n1A\r\n01234567890123456789012345\r\n0\r\nT: v\r\n\r\n\
-                GET /c HTTP/1.1\r\n\r\n";
+            let good = "\r\nPOST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nGET / x\n\n\r\nx\
+                POST /b HTTP/1.1\r\nhost : b:1\r\nTransfer-Encoding: Chunked\r\n\r\n5;a=b\r\nhel\nl\r\n1A\r\n01234567890123456789012345\r\n0\r\nT: v\r\n\r\n\
+                GET /c HTTP/1.0\r\n\r\n";
             let bad = format!("{good}GET /d HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n");
             for (text, expected) in [(good, None), (bad.as_str(), Some(Violation::AmbiguousLength))] {
                 let mut framing = Framing::new(LIMITS);

@@ -210,6 +210,9 @@ fn refusal(violation: Violation) -> Response<AnswerBody> {
         Violation::MalformedChunk => {
             GatewayError::new(Code::InvalidRequest, "a chunk of the body is malformed")
         }
+        Violation::WrongHost => {
+            GatewayError::new(Code::InvalidRequest, "exactly one valid Host is needed")
+        }
         Violation::HeadTooLarge => GatewayError::from(Code::HeadersTooLarge),
     };
     let mut response = error.to_response(Dialect::OpenAi);

@@ -60,6 +60,15 @@ async fn nothing_is_smuggled_past_the_framing() -> anyhow::Result<()> {
             "a carriage return in a value",
             format!("{start}X-A: 1\r2\r\nContent-Length: 0\r\n\r\n{inner}"),
         ),
+        ("no Host", format!("GET /v1/health HTTP/1.1\r\n\r\n{inner}")),
+        (
+            "two Hosts",
+            format!("{start}Host: x\r\nContent-Length: 0\r\n\r\n{inner}"),
+        ),
+        (
+            "a Host that is none",
+            format!("GET /v1/health HTTP/1.1\r\nHost: x/y\r\n\r\n{inner}"),
+        ),
         (
             "a bad chunk size",
             format!("{start}Transfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n{inner}"),
@@ -183,5 +192,43 @@ async fn idle_and_slow_connections_do_not_stop_others() -> anyhow::Result<()> {
         assert!(began.elapsed() < std::time::Duration::from_secs(2));
     }
     drop(held);
+    Ok(())
+}
+
+#[tokio::test]
+async fn http_1_1_without_one_valid_host_is_answered_400() -> anyhow::Result<()> {
+    let stack = Stack::shared().await?;
+    let address = stack.gateway(0)?.address().to_owned();
+    for (head, status) in [
+        ("GET /v1/health HTTP/1.1\r\nConnection: close\r\n", 400),
+        (
+            "GET /v1/health HTTP/1.1\r\nHost: x\r\nHost: x\r\nConnection: close\r\n",
+            400,
+        ),
+        (
+            "GET /v1/health HTTP/1.1\r\nHost: x y\r\nConnection: close\r\n",
+            400,
+        ),
+        (
+            "GET /v1/health HTTP/1.1\r\nHost:\r\nConnection: close\r\n",
+            400,
+        ),
+        (
+            "GET http://x/v1/health HTTP/1.1\r\nConnection: close\r\n",
+            400,
+        ),
+        ("GET /v1/health HTTP/1.0\r\n", 200),
+        (
+            "GET /v1/health HTTP/1.1\r\nHost: x:1\r\nConnection: close\r\n",
+            200,
+        ),
+    ] {
+        let answer = exchange(&address, format!("{head}\r\n").as_bytes()).await?;
+        let text = answer.text();
+        let expected = text.starts_with(&format!("HTTP/1.1 {status} "))
+            || text.starts_with(&format!("HTTP/1.0 {status} "));
+        assert!(expected, "{head:?}: {text}");
+        assert!(status == 200 || text.contains("invalid_request"), "{text}");
+    }
     Ok(())
 }

@@ -105,14 +105,16 @@ async fn a_connection_serves_one_call_after_another() {
     let mut socket = server.connect().await;
     for _ in 0..3 {
         socket
-            .write_all(b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc")
+            .write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
             .await
             .unwrap();
         let answer = read_until(&mut socket, "\r\n\r\n3").await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     }
     socket
-        .write_all(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n")
+        .write_all(
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+        )
         .await
         .unwrap();
     read_until(&mut socket, "\r\n\r\n2").await;
@@ -122,20 +124,23 @@ async fn a_connection_serves_one_call_after_another() {
 async fn ambiguous_and_malformed_requests_are_refused_and_the_connection_closed() {
     let server = start().await;
     for request in [
-        "POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
-        "POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
-        "POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
-        "POST / HTTP/1.1\r\nContent-Length: 1x\r\n\r\n",
-        "POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1x\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nab\r\n0\r\n\r\n",
-        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nab\r\n",
-        "GET / HTTP/1.1\r\nA: b\r\n folded\r\n\r\n",
-        "GET / HTTP/1.1\r\nA : b\r\n\r\n",
-        "GET / HTTP/1.1\r\nA: b\0c\r\n\r\n",
-        "GET / HTTP/1.1\r\nA: b\rc\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nab\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nab\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nA: b\r\n folded\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nA : b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nA: b\0c\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nA: b\rc\r\n\r\n",
         "GET / HTTP/1.1\nA: b\n\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
         "nonsense\r\n\r\n",
     ] {
         let answer = server.exchange(request.as_bytes()).await;
@@ -155,14 +160,14 @@ async fn a_header_section_too_large_is_431() {
     let long = "x".repeat(17_000);
     let huge = "x".repeat(200_000);
     for head in [fields, format!("A: {long}\r\n"), format!("A: {huge}\r\n")] {
-        let request = format!("GET / HTTP/1.1\r\n{head}\r\n");
+        let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{head}\r\n");
         let answer = server.exchange(request.as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
         assert!(answer.contains("headers_too_large"), "{answer}");
     }
     let fits = format!(
-        "GET / HTTP/1.1\r\n{}Connection: close\r\n\r\n",
-        "A: b\r\n".repeat(99)
+        "GET / HTTP/1.1\r\nHost: a\r\n{}Connection: close\r\n\r\n",
+        "A: b\r\n".repeat(98)
     );
     assert!(
         server
@@ -178,7 +183,7 @@ async fn slow_headers_slow_bodies_and_idle_connections_end() {
     let answer = server.exchange(b"GET / HTTP/1.1\r\nHost").await;
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     let answer = server
-        .exchange(b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nab")
+        .exchange(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab")
         .await;
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     assert!(answer.contains("request_timeout"), "{answer}");
@@ -194,7 +199,7 @@ async fn a_body_that_is_refused_half_way_still_gets_its_answer() {
     let server = start().await;
     let mut socket = server.connect().await;
     socket
-        .write_all(b"POST / HTTP/1.1\r\nContent-Length: 4000000\r\n\r\n")
+        .write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4000000\r\n\r\n")
         .await
         .unwrap();
     let _ = socket.write_all(&vec![b'x'; 4_000_000]).await;
@@ -205,7 +210,9 @@ async fn a_body_that_is_refused_half_way_still_gets_its_answer() {
 #[tokio::test]
 async fn a_call_in_progress_is_not_idle() {
     let server = start().await;
-    let answer = server.exchange(b"GET /slow HTTP/1.1\r\n\r\n").await;
+    let answer = server
+        .exchange(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
     assert!(answer.ends_with("late"), "{answer}");
 }
 
@@ -214,7 +221,7 @@ async fn a_client_that_does_not_read_is_dropped() {
     let server = start().await;
     let mut socket = server.connect().await;
     socket
-        .write_all(b"GET /large HTTP/1.1\r\n\r\n")
+        .write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
         .await
         .unwrap();
     let ended = timeout(PATIENCE, async {
@@ -231,12 +238,12 @@ async fn a_client_that_does_not_read_is_dropped() {
 async fn a_panic_is_500_and_kills_nothing_else() {
     let server = start().await;
     let answer = server
-        .exchange(b"GET /panic HTTP/1.1\r\nConnection: close\r\n\r\n")
+        .exchange(b"GET /panic HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         .await;
     assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
     assert!(answer.contains("internal_error"), "{answer}");
     let answer = server
-        .exchange(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+        .exchange(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         .await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
@@ -247,7 +254,10 @@ async fn connections_above_the_cap_are_told_so() {
     let mut kept = Vec::new();
     for _ in 0..3 {
         let mut socket = server.connect().await;
-        socket.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        socket
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await
+            .unwrap();
         read_until(&mut socket, "\r\n\r\n0").await;
         kept.push(socket);
     }
@@ -260,7 +270,7 @@ async fn a_drain_lets_running_calls_finish_and_takes_no_new_ones() {
     let server = start().await;
     let mut socket = server.connect().await;
     socket
-        .write_all(b"GET / HTTP/1.1\r\n\r\nGET /slow HTTP/1.1\r\n\r\n")
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
         .await
         .unwrap();
     read_until(&mut socket, "\r\n\r\n0").await;
