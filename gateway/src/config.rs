@@ -12,7 +12,7 @@ use crate::{
         inbound::BodyLimits, server::TransportSettings,
     },
     provider::{address::AddressRule, client::UpstreamLimits},
-    snapshot::cell::StalePolicy,
+    snapshot::{KeyCap, cell::StalePolicy},
 };
 
 /// Every variable the gateway knows.
@@ -89,6 +89,11 @@ pub const SETTINGS: &[Setting] = &[
     .default("60s"),
     Setting::new("CONFIG_STALE_POLICY", "known_keys_only, continue or close")
         .default("known_keys_only"),
+    Setting::new(
+        "KEY_CACHE_MAX",
+        "keys kept in memory; while there are more, others are looked up in Postgres when they are used",
+    )
+    .default("1000000"),
     Setting::new(
         "PROVIDER_KEY_ENCRYPTION_KEY_ID",
         "id of the key pair that provider keys are sealed for",
@@ -186,6 +191,7 @@ pub struct PostgresSettings {
 #[derive(Clone, Debug)]
 pub struct SnapshotSettings {
     pub file: PathBuf,
+    pub key_cap: KeyCap,
     pub max_stale: Duration,
     pub stale_policy: StalePolicy,
 }
@@ -248,6 +254,7 @@ impl Config {
             journal_strict: settings.flag("JOURNAL_STRICT")?,
             snapshot: SnapshotSettings {
                 file: settings.path("SNAPSHOT_FILE")?,
+                key_cap: KeyCap(positive(settings, "KEY_CACHE_MAX")?),
                 max_stale: settings.duration("CONFIG_MAX_STALE")?,
                 stale_policy: settings.parse("CONFIG_STALE_POLICY")?,
             },

@@ -35,8 +35,9 @@ pub(crate) async fn complete_chat(
     inbound: Inbound,
 ) -> Result<Response<AnswerBody>, GatewayError> {
     let admitted = admit::admit(gateway, inbound)?;
-    let authenticated =
-        step_span("gateway.auth").in_scope(|| authenticate::call(gateway, admitted))?;
+    let authenticated = authenticate::call(gateway, admitted)
+        .instrument(step_span("gateway.auth"))
+        .await?;
     let decoded = decode::decode(gateway, authenticated)
         .instrument(step_span("gateway.request.decode"))
         .await?;

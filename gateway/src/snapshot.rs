@@ -19,6 +19,8 @@ mod change;
 pub mod file;
 pub mod follow;
 pub mod load;
+pub mod misses;
+mod partial;
 mod sharded;
 pub mod tenant;
 #[cfg(test)]
@@ -28,7 +30,11 @@ mod tests;
 pub mod vault;
 
 use self::sharded::ShardedMap;
-pub use self::{cell::SnapshotCell, tenant::Tenant};
+pub use self::{
+    cell::SnapshotCell,
+    partial::{KeyCap, Touched},
+    tenant::Tenant,
+};
 
 /// A key with what it may use.
 #[derive(Debug, Clone)]
@@ -59,6 +65,11 @@ pub struct Snapshot {
     early_models: Arc<BTreeMap<KeyId, Vec<ModelId>>>,
     budgets: ShardedMap<Uuid, Arc<[Arc<Budget>]>>,
     budget_owners: ShardedMap<BudgetId, BudgetOwner>,
+    /// Some keys are not in it: there are more than `key_cap`.
+    partial: bool,
+    key_cap: KeyCap,
+    /// While it is partial: the grants of each key.
+    key_grants: ShardedMap<KeyId, Vec<GrantId>>,
 }
 
 /// What a new snapshot asks of others once it is in force.
@@ -68,6 +79,8 @@ pub struct Consequences {
     pub dead_keys: Vec<KeyId>,
     /// Their idle lease parts go back.
     pub changed_budgets: Vec<BudgetId>,
+    /// While the snapshot is partial: every key that a change was about.
+    pub touched: Vec<Touched>,
 }
 
 /// A delta that does not follow the snapshot: the follower loads anew.
@@ -118,6 +131,7 @@ impl Snapshot {
         Consequences {
             dead_keys: dead.map(|entry| entry.key.id).collect(),
             changed_budgets: changed.into_iter().collect(),
+            touched: Vec::new(),
         }
     }
 

@@ -32,6 +32,7 @@ use crate::{
     snapshot::{
         Consequences, SnapshotCell,
         follow::{Follower, FollowerIdentity, FollowerParts, OnApplied},
+        misses::Misses,
         vault::Vault,
     },
     state::{Gateway, RequestSettings},
@@ -204,6 +205,11 @@ async fn build(config: &Config, shutdown: &Shutdown) -> anyhow::Result<Built> {
         .max_connections(config.postgres.max_open)
         .acquire_timeout(POSTGRES_PATIENCE)
         .connect_lazy(config.postgres.dsn.expose_secret())?;
+    let misses = Arc::new(Misses::new(
+        pool.clone(),
+        Arc::clone(&snapshot),
+        shutdown.tracker.clone(),
+    ));
     let follower = Follower::new(FollowerParts {
         cell: Arc::clone(&snapshot),
         vault: Arc::clone(&vault),
@@ -214,6 +220,8 @@ async fn build(config: &Config, shutdown: &Shutdown) -> anyhow::Result<Built> {
         snapshot_file: config.snapshot.file.clone(),
         clock: Arc::clone(&clock),
         on_applied: on_applied(&live, &money),
+        misses: Arc::clone(&misses),
+        key_cap: config.snapshot.key_cap,
     });
     let links = MoneyLinks {
         log,
@@ -238,6 +246,7 @@ async fn build(config: &Config, shutdown: &Shutdown) -> anyhow::Result<Built> {
             prometheus: config.observability.prometheus,
         },
         snapshot,
+        misses,
         vault,
         books: Arc::new(Books {
             journal,

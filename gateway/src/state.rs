@@ -14,13 +14,14 @@ use crate::{
     },
     provider::{client::UpstreamClient, targets::Targets},
     shutdown::Shutdown,
-    snapshot::{SnapshotCell, vault::Vault},
+    snapshot::{SnapshotCell, misses::Misses, vault::Vault},
 };
 
 pub struct Gateway {
     pub(crate) id: GatewayId,
     pub(crate) settings: RequestSettings,
     pub(crate) snapshot: Arc<SnapshotCell>,
+    pub(crate) misses: Arc<Misses>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) books: Arc<Books>,
     pub(crate) accounts: Accounts,

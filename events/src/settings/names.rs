@@ -38,11 +38,11 @@ pub const RETIRED: &[Retired] = &[
     ),
     retired(
         "AUTH_CACHE_TTL",
-        "nothing replaces it: gateways hold every key and follow changes; see CONFIG_MAX_STALE",
+        "nothing replaces it: gateways hold the keys and follow changes; see KEY_CACHE_MAX and CONFIG_MAX_STALE",
     ),
     retired(
         "AUTH_NEGATIVE_CACHE_TTL",
-        "nothing replaces it: the key cache is complete, an unknown key needs no look-up",
+        "nothing replaces it: while all keys fit into KEY_CACHE_MAX an unknown one needs no look-up, else it is remembered for a second",
     ),
     retired(
         "MODEL_CACHE_TTL",

@@ -11,11 +11,11 @@ use serde::Serialize;
 use super::{body::AnswerBody, json};
 use crate::{error::GatewayError, pipeline::authenticate::authenticate, state::Gateway};
 
-pub(crate) fn validate(
+pub(crate) async fn validate(
     gateway: &Gateway,
     head: &Parts,
 ) -> Result<Response<AnswerBody>, GatewayError> {
-    let caller = authenticate(gateway, head, gateway.books.clock.now())?;
+    let caller = authenticate(gateway, head, gateway.books.clock.now()).await?;
     let key = &caller.entry.key;
     Ok(json::ok(&ValidKey {
         valid: true,

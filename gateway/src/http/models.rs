@@ -6,8 +6,11 @@ use serde::Serialize;
 use super::{body::AnswerBody, json};
 use crate::{error::GatewayError, pipeline::authenticate::authenticate, state::Gateway};
 
-pub(crate) fn list(gateway: &Gateway, head: &Parts) -> Result<Response<AnswerBody>, GatewayError> {
-    let caller = authenticate(gateway, head, gateway.books.clock.now())?;
+pub(crate) async fn list(
+    gateway: &Gateway,
+    head: &Parts,
+) -> Result<Response<AnswerBody>, GatewayError> {
+    let caller = authenticate(gateway, head, gateway.books.clock.now()).await?;
     let tenant = caller.snapshot.tenant(caller.entry.key.organisation_id);
     let models = caller
         .entry

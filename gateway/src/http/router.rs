@@ -87,8 +87,8 @@ async fn dispatch(
             };
             pipeline::complete_chat(gateway, inbound).await
         }
-        Route::Models => models::list(gateway, &head),
-        Route::ValidateKey => keys::validate(gateway, &head),
+        Route::Models => models::list(gateway, &head).await,
+        Route::ValidateKey => keys::validate(gateway, &head).await,
         Route::Health => Ok(health::alive()),
         Route::Ready => health::ready(gateway),
         Route::Healthz => Ok(health::dependencies(gateway).await),

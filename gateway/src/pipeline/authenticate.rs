@@ -16,7 +16,7 @@ use super::{
 use crate::{
     auth::credential,
     error::{Code, GatewayError},
-    snapshot::{KeyEntry, Snapshot, SnapshotCell, cell::StalePolicy},
+    snapshot::{KeyEntry, Snapshot, SnapshotCell, cell::StalePolicy, misses::Found},
     state::Gateway,
 };
 
@@ -33,9 +33,12 @@ pub(crate) struct Authenticated {
     pub(crate) caller: Caller,
 }
 
-pub(crate) fn call(gateway: &Gateway, admitted: Admitted) -> Result<Authenticated, GatewayError> {
+pub(crate) async fn call(
+    gateway: &Gateway,
+    admitted: Admitted,
+) -> Result<Authenticated, GatewayError> {
     let Admitted { inbound, place } = admitted;
-    let caller = authenticate(gateway, &inbound.head, inbound.received_at)?;
+    let caller = authenticate(gateway, &inbound.head, inbound.received_at).await?;
     Ok(Authenticated {
         inbound,
         place,
@@ -43,8 +46,8 @@ pub(crate) fn call(gateway: &Gateway, admitted: Admitted) -> Result<Authenticate
     })
 }
 
-/// The caller of a request.
-pub(crate) fn authenticate(
+/// The caller of a request. Waits for nothing unless the snapshot has no room for all keys.
+pub(crate) async fn authenticate(
     gateway: &Gateway,
     head: &Parts,
     now: Timestamp,
@@ -55,12 +58,26 @@ pub(crate) fn authenticate(
     let hashed = digest::digest(&digest::SHA256, key.expose().as_bytes());
     secret.0.copy_from_slice(hashed.as_ref());
     let snapshot = gateway.snapshot.load();
-    let entry = look_up(&gateway.snapshot, &snapshot, &secret, now)?;
-    Ok(Caller {
-        secret,
-        entry,
-        snapshot,
-    })
+    if let Some(entry) = find(&snapshot, &secret) {
+        return Ok(Caller {
+            entry: valid(entry, now)?,
+            secret,
+            snapshot,
+        });
+    }
+    if snapshot.is_complete() {
+        return Err(not_found(&gateway.snapshot, now));
+    }
+    match Box::pin(gateway.misses.find(secret)).await {
+        Found::Key(entry) => Ok(Caller {
+            entry: valid(&entry, now)?,
+            secret,
+            // One that the look-up has waited for.
+            snapshot: gateway.snapshot.load(),
+        }),
+        Found::Nothing => Err(not_found(&gateway.snapshot, now)),
+        Found::Unknown => Err(GatewayError::from(Code::ConfigStale).with_retry_after(1)),
+    }
 }
 
 /// The same caller in the configuration of this moment: whoever was revoked meanwhile is refused.
@@ -73,7 +90,18 @@ pub(crate) fn check_again(
         return Ok(());
     }
     let snapshot = gateway.snapshot.load();
-    look_up(&gateway.snapshot, &snapshot, &caller.secret, now).map(drop)
+    if let Some(entry) = find(&snapshot, &caller.secret) {
+        return valid(entry, now).map(drop);
+    }
+    if snapshot.is_complete() {
+        return Err(not_found(&gateway.snapshot, now));
+    }
+    // It made room for others, or was changed: then it has to be looked up again.
+    let (since, key) = (caller.snapshot.version, caller.entry.key.id);
+    if gateway.misses.is_unchanged_since(since, key) {
+        return valid(&caller.entry, now).map(drop);
+    }
+    Err(GatewayError::from(Code::ConfigStale).with_retry_after(1))
 }
 
 fn check_age(cell: &SnapshotCell, now: Timestamp) -> Result<(), GatewayError> {
@@ -84,32 +112,27 @@ fn check_age(cell: &SnapshotCell, now: Timestamp) -> Result<(), GatewayError> {
     Ok(())
 }
 
-fn look_up(
-    cell: &SnapshotCell,
-    snapshot: &Snapshot,
-    secret: &Sha256Digest,
-    now: Timestamp,
-) -> Result<Arc<KeyEntry>, GatewayError> {
+fn find<'a>(snapshot: &'a Snapshot, secret: &Sha256Digest) -> Option<&'a Arc<KeyEntry>> {
     let found = snapshot.key(secret);
     // The map compared the digests already; this one comparison does not depend on where they differ.
-    let entry = found.filter(|entry| bool::from(entry.key.body.secret_sha256.0.ct_eq(&secret.0)));
-    let Some(entry) = entry else {
-        let may_be_new = cell.policy == StalePolicy::KnownKeysOnly && cell.is_stale(now);
-        return Err(if may_be_new {
-            GatewayError::from(Code::ConfigStale).with_retry_after(1)
-        } else {
-            GatewayError::from(Code::Unauthorized)
-        });
-    };
-    if entry.key.body.revoked {
+    found.filter(|entry| bool::from(entry.key.body.secret_sha256.0.ct_eq(&secret.0)))
+}
+
+fn not_found(cell: &SnapshotCell, now: Timestamp) -> GatewayError {
+    let may_be_new = cell.policy == StalePolicy::KnownKeysOnly && cell.is_stale(now);
+    if may_be_new {
+        GatewayError::from(Code::ConfigStale).with_retry_after(1)
+    } else {
+        GatewayError::from(Code::Unauthorized)
+    }
+}
+
+fn valid(entry: &Arc<KeyEntry>, now: Timestamp) -> Result<Arc<KeyEntry>, GatewayError> {
+    let key = &entry.key.body;
+    if key.revoked {
         return Err(GatewayError::from(Code::ApiKeyRevoked));
     }
-    if entry
-        .key
-        .body
-        .expires_at
-        .is_some_and(|expires_at| expires_at <= now)
-    {
+    if key.expires_at.is_some_and(|expires_at| expires_at <= now) {
         return Err(GatewayError::from(Code::ApiKeyExpired));
     }
     Ok(Arc::clone(entry))

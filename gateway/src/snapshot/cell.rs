@@ -80,6 +80,21 @@ impl SnapshotCell {
         self.versions.send_replace(version);
     }
 
+    /// Puts the same version in force with something more in it, unless there is nothing to add.
+    pub(super) fn change(
+        &self,
+        change: impl Fn(&Snapshot) -> Option<Snapshot>,
+    ) -> Option<Arc<Snapshot>> {
+        loop {
+            let before = self.current.load_full();
+            let next = Arc::new(change(&before)?);
+            let found = self.current.compare_and_swap(&before, Arc::clone(&next));
+            if Arc::ptr_eq(&before, &found) {
+                return Some(next);
+            }
+        }
+    }
+
     /// Waits until `version` or a later one is in force; false when `patience` ends first.
     pub async fn reached(&self, version: u64, patience: Duration) -> bool {
         let mut versions = self.versions.subscribe();

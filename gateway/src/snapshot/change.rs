@@ -10,10 +10,11 @@ use odock_events::{
         Budget, EntityRow, Key,
         config::{ConfigChange, ConfigDelta},
     },
+    units::Sha256Digest,
 };
 use uuid::Uuid;
 
-use super::{Consequences, Gap, KeyEntry, Snapshot, tenant::Tenant};
+use super::{Consequences, Gap, KeyEntry, Snapshot, Touched, tenant::Tenant};
 
 impl Snapshot {
     /// Becomes the next snapshot; unchanged when the delta is not the next one.
@@ -52,7 +53,12 @@ impl Snapshot {
             EntityRow::Key(row) => self.put_key(row, consequences),
             EntityRow::Grant(row) => {
                 let GrantTarget::Model { id } = row.body.target;
-                self.put_grant(row.id, row.body.key_id, id);
+                self.touch(consequences, row.body.key_id, None);
+                if self.partial && !self.has_key(row.body.key_id) {
+                    self.delete_grant(row.id);
+                } else {
+                    self.put_grant(row.id, row.body.key_id, id);
+                }
             }
             EntityRow::Budget(row) => self.put_budget(row, consequences),
             // Gateways decide nothing by these.
@@ -63,6 +69,9 @@ impl Snapshot {
     pub(super) fn put_grant(&mut self, grant: GrantId, key: KeyId, model: ModelId) {
         self.delete_grant(grant);
         self.grants.insert(grant, (key, model));
+        if self.partial {
+            self.key_grants.get_or_insert(key).push(grant);
+        }
         self.change_models(key, |models| {
             let place = models.partition_point(|granted| *granted < model);
             models.insert(place, model);
@@ -72,6 +81,16 @@ impl Snapshot {
     fn put_key(&mut self, row: Key, consequences: &mut Consequences) {
         if row.body.revoked {
             consequences.dead_keys.push(row.id);
+        }
+        let was_partial = self.partial;
+        let admitted = self.admits(row.id);
+        if self.partial && !was_partial {
+            // What was changed until now is not told of.
+            consequences.touched.push(Touched::AnyKey);
+        }
+        self.touch(consequences, row.id, Some(row.body.secret_sha256));
+        if !admitted {
+            return;
         }
         let models = self.take_models(row.id);
         self.key_secrets.insert(row.id, row.body.secret_sha256);
@@ -132,12 +151,21 @@ impl Snapshot {
             EntityKind::Key => {
                 let id = KeyId(entity.id);
                 consequences.dead_keys.push(id);
+                self.touch(consequences, id, None);
                 let models = self.take_models(id);
                 if !models.is_empty() {
                     Arc::make_mut(&mut self.early_models).insert(id, models);
                 }
             }
-            EntityKind::Grant => self.delete_grant(GrantId(entity.id)),
+            EntityKind::Grant => {
+                let grant = GrantId(entity.id);
+                match self.grants.get(&grant).map(|(key, _)| *key) {
+                    Some(key) => self.touch(consequences, key, None),
+                    None if self.partial => consequences.touched.push(Touched::AnyKey),
+                    None => {}
+                }
+                self.delete_grant(grant);
+            }
             EntityKind::Budget => {
                 consequences.changed_budgets.push(BudgetId(entity.id));
                 self.delete_budget(BudgetId(entity.id));
@@ -151,10 +179,20 @@ impl Snapshot {
         }
     }
 
+    /// Tells those who look keys up what a change was about, while there are such.
+    fn touch(&self, consequences: &mut Consequences, id: KeyId, secret: Option<Sha256Digest>) {
+        if self.partial {
+            consequences.touched.push(Touched::Key { id, secret });
+        }
+    }
+
     fn delete_grant(&mut self, grant: GrantId) {
         let Some((key, model)) = self.grants.remove(&grant) else {
             return;
         };
+        if let Some(grants) = self.key_grants.get_mut(&key) {
+            grants.retain(|other| *other != grant);
+        }
         self.change_models(key, |models| {
             // Only one of them: another grant may name the same model.
             if let Ok(place) = models.binary_search(&model) {

@@ -94,6 +94,9 @@ struct Head {
     rows: u64,
     grants: u64,
     envelopes: u64,
+    /// There are more keys than these.
+    #[serde(default)]
+    partial: bool,
 }
 
 fn write_contents(sink: &mut Sink, saved: &Saved) -> Result<(), FileError> {
@@ -108,6 +111,7 @@ fn write_contents(sink: &mut Sink, saved: &Saved) -> Result<(), FileError> {
         rows: snapshot.rows().count() as u64,
         grants: snapshot.grants().count() as u64,
         envelopes: saved.envelopes.len() as u64,
+        partial: !snapshot.is_complete(),
     };
     let mut serializer = rmp_serde::Serializer::new(sink).with_struct_map();
     head.serialize(&mut serializer)?;
@@ -151,6 +155,9 @@ fn parse_body(body: &[u8]) -> Result<Saved, FileError> {
     let mut consequences = Consequences::default();
     for _ in 0..head.rows {
         snapshot.put(EntityRow::deserialize(&mut body)?, &mut consequences);
+    }
+    if head.partial {
+        snapshot.become_partial();
     }
     for _ in 0..head.grants {
         let (grant, key, model) = <(GrantId, KeyId, ModelId)>::deserialize(&mut body)?;

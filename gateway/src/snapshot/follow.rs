@@ -18,7 +18,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::hearing::Hearing;
-use super::{Consequences, Snapshot, SnapshotCell, file, vault::Vault};
+use super::{Consequences, KeyCap, Snapshot, SnapshotCell, file, misses::Misses, vault::Vault};
 
 mod advance;
 mod backoff;
@@ -48,6 +48,9 @@ pub struct FollowerParts {
     pub snapshot_file: PathBuf,
     pub clock: Arc<dyn Clock>,
     pub on_applied: OnApplied,
+    /// Told of every change.
+    pub misses: Arc<Misses>,
+    pub key_cap: KeyCap,
 }
 
 /// Whose presence is written.
@@ -126,6 +129,13 @@ struct Shared {
 impl Shared {
     /// Puts a snapshot in force: others act on it first, and only then is it reported.
     fn install(&self, snapshot: Arc<Snapshot>, consequences: &Consequences) {
+        self.parts
+            .misses
+            .changing(snapshot.version, &consequences.touched);
+        self.put_in_force(snapshot, consequences);
+    }
+
+    fn put_in_force(&self, snapshot: Arc<Snapshot>, consequences: &Consequences) {
         let (generation, version) = (snapshot.generation, snapshot.version);
         self.parts.cell.store(snapshot);
         (self.parts.on_applied)(consequences);
@@ -176,7 +186,9 @@ impl Shared {
                 self.parts.vault.put_envelopes(saved.envelopes);
                 self.parts.cell.heard(saved.heard_at);
                 let (version, keys) = (saved.snapshot.version, saved.snapshot.key_count());
-                self.install(saved.snapshot, &Consequences::default());
+                let mut snapshot = Arc::unwrap_or_clone(saved.snapshot);
+                snapshot.key_cap = self.parts.key_cap;
+                self.install(Arc::new(snapshot), &Consequences::default());
                 self.secrets_missing.notify_one();
                 tracing::info!(version, keys, saved_at = %saved.saved_at, "configuration loaded from file");
                 true

@@ -11,8 +11,9 @@ use odock_events::{
 };
 use serde::de::DeserializeOwned;
 use sqlx::{
-    PgConnection, PgPool, Row as _,
-    postgres::PgRow,
+    PgConnection, PgPool, Postgres, Row as _,
+    postgres::{PgArguments, PgRow},
+    query::Query,
     types::{
         Json,
         chrono::{DateTime, Utc},
@@ -20,7 +21,9 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::{Consequences, Snapshot};
+use super::{Consequences, KeyCap, Snapshot};
+
+pub mod missing;
 
 /// Why there is no configuration from Postgres.
 #[derive(Debug, thiserror::Error)]
@@ -40,15 +43,24 @@ pub struct StoredEnvelope {
     pub json: String,
 }
 
+/// Which keys are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct WantedKeys {
+    /// All, while they are not more than this.
+    pub cap: KeyCap,
+    /// Else only these, and others are looked up when they are used.
+    pub else_only: Vec<KeyId>,
+}
+
 /// The configuration as of the version that Postgres has now.
-pub async fn load(pool: &PgPool) -> Result<Snapshot, LoadError> {
+pub async fn load(pool: &PgPool, wanted: &WantedKeys) -> Result<Snapshot, LoadError> {
     let mut transaction = tokio::time::timeout(
         CONNECT_PATIENCE,
         pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
     )
     .await
     .map_err(|_| LoadError::Timeout)??;
-    let loaded = tokio::time::timeout(LOAD_PATIENCE, read_all(&mut transaction));
+    let loaded = tokio::time::timeout(LOAD_PATIENCE, read_all(&mut transaction, wanted));
     let snapshot = loaded.await.map_err(|_| LoadError::Timeout)??;
     transaction.rollback().await?;
     Ok(snapshot)
@@ -75,7 +87,10 @@ pub async fn load_envelopes(
     Ok(envelopes)
 }
 
-async fn read_all(connection: &mut PgConnection) -> Result<Snapshot, sqlx::Error> {
+async fn read_all(
+    connection: &mut PgConnection,
+    wanted: &WantedKeys,
+) -> Result<Snapshot, sqlx::Error> {
     let head = sqlx::query(
         "SELECT config_head.version, generation.generation FROM config_head, generation
          WHERE config_head.id = 1 AND generation.id = 1",
@@ -86,22 +101,77 @@ async fn read_all(connection: &mut PgConnection) -> Result<Snapshot, sqlx::Error
     let mut snapshot = Snapshot {
         version: number(&head, 0)?,
         generation: number(&head, 1)?,
+        key_cap: wanted.cap,
         ..Snapshot::default()
     };
+    let all_fit = count_keys(connection, wanted.cap).await? <= wanted.cap.0;
     for (kind, select) in TABLES {
-        read_table(connection, *kind, select, &mut snapshot).await?;
+        if all_fit || !matches!(kind, Table::Key | Table::Grant) {
+            let query = sqlx::query(*select);
+            read_table(connection, *kind, query, &mut snapshot).await?;
+        }
+    }
+    if !all_fit {
+        read_some_keys(connection, wanted, &mut snapshot).await?;
     }
     Ok(snapshot)
+}
+
+/// How many keys there are; not counted further than one above the cap.
+async fn count_keys(connection: &mut PgConnection, cap: KeyCap) -> Result<usize, sqlx::Error> {
+    let bound = i64::try_from(cap.0)
+        .unwrap_or(i64::MAX - 1)
+        .saturating_add(1);
+    let counted: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM (SELECT 1 FROM api_key LIMIT $1) AS counted")
+            .persistent(false)
+            .bind(bound)
+            .fetch_one(connection)
+            .await?;
+    Ok(usize::try_from(counted).unwrap_or(usize::MAX))
+}
+
+async fn read_some_keys(
+    connection: &mut PgConnection,
+    wanted: &WantedKeys,
+    snapshot: &mut Snapshot,
+) -> Result<(), sqlx::Error> {
+    let ids: Vec<Uuid> = wanted
+        .else_only
+        .iter()
+        .map(|id| id.0)
+        .take(wanted.cap.0)
+        .collect();
+    for page in ids.chunks(missing::IDS_A_PAGE) {
+        let query = sqlx::query(
+            "SELECT id, organisation_id, version, created_at, updated_at, body FROM api_key
+             WHERE id = ANY($1)",
+        );
+        read_table(connection, Table::Key, query.bind(page.to_vec()), snapshot).await?;
+    }
+    snapshot.become_partial();
+    for page in ids.chunks(missing::IDS_A_PAGE) {
+        let query =
+            sqlx::query("SELECT id, key_id, model_id FROM model_grant WHERE key_id = ANY($1)");
+        read_table(
+            connection,
+            Table::Grant,
+            query.bind(page.to_vec()),
+            snapshot,
+        )
+        .await?;
+    }
+    Ok(())
 }
 
 async fn read_table(
     connection: &mut PgConnection,
     kind: Table,
-    select: &'static str,
+    query: Query<'_, Postgres, PgArguments>,
     snapshot: &mut Snapshot,
 ) -> Result<(), sqlx::Error> {
     let mut consequences = Consequences::default();
-    let mut rows = sqlx::query(select).persistent(false).fetch(connection);
+    let mut rows = query.persistent(false).fetch(connection);
     while let Some(row) = rows.try_next().await? {
         let row = match kind {
             Table::Organisation => EntityRow::Organisation(parse(&row)?),

@@ -90,6 +90,15 @@ impl<K: Eq + Hash + Clone, V: Clone> ShardedMap<K, V> {
         self.length
     }
 
+    /// Some key that is in the map, the first from the place of this one on.
+    pub(crate) fn near(&self, key: &K) -> Option<&K> {
+        let from = self.shard_of(key);
+        let shards = self.shards.iter().cycle().skip(from).take(SHARDS);
+        shards
+            .flat_map(|shard| shard.keys())
+            .find(|there| *there != key)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.shards.iter().flat_map(|shard| shard.iter())
     }

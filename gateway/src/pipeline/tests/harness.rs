@@ -47,7 +47,7 @@ use crate::{
     },
     provider::{client::UpstreamClient, targets::Targets},
     shutdown::Shutdown,
-    snapshot::{Snapshot, SnapshotCell},
+    snapshot::{Snapshot, SnapshotCell, misses::Misses},
     state::{Gateway, RequestSettings},
 };
 
@@ -356,6 +356,9 @@ fn gateway(rows: &TenantRows, books: &TestBooks) -> Gateway {
         shutdown.tracker.clone(),
     );
     let dsn = "postgres://nobody@127.0.0.1:1/none";
+    let snapshot = Arc::new(snapshot);
+    let pool = sqlx::PgPool::connect_lazy(dsn).unwrap();
+    let misses = Misses::new(pool, Arc::clone(&snapshot), shutdown.tracker.clone());
     Gateway {
         id: GatewayId::generate(),
         settings: RequestSettings {
@@ -363,7 +366,8 @@ fn gateway(rows: &TenantRows, books: &TestBooks) -> Gateway {
             journal_strict: true,
             prometheus: true,
         },
-        snapshot: Arc::new(snapshot),
+        snapshot,
+        misses: Arc::new(misses),
         vault: Arc::new(tenant::vault(rows)),
         books: Arc::clone(&books.books),
         accounts: Accounts::default(),

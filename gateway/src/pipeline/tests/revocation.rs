@@ -29,7 +29,7 @@ async fn revoked_after_the_last_look(
     inbound: Inbound,
 ) -> Result<Response<AnswerBody>, GatewayError> {
     let admitted = admit::admit(gateway, inbound)?;
-    let authenticated = authenticate::call(gateway, admitted)?;
+    let authenticated = authenticate::call(gateway, admitted).await?;
     let decoded = decode::decode(gateway, authenticated).await?;
     let granted = grant::grant(gateway, decoded)?;
     let reserved = reserve::reserve(gateway, granted).await?;

@@ -1,14 +1,15 @@
 //! Loading anew from Postgres, on a thread where reading 100,000 rows holds nobody up.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
+use odock_events::ids::KeyId;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Shared, secrets};
 use crate::snapshot::{
     Consequences, Snapshot,
-    load::{self, LoadError},
+    load::{self, LoadError, WantedKeys, missing::dead_among},
 };
 
 /// Why nothing changed.
@@ -52,11 +53,15 @@ impl Shared {
 
     async fn load_and_install(&self) -> Result<(), ReloadError> {
         let begun_at = self.parts.clock.now();
-        let loaded = load::load(&self.parts.pool).await?;
         let before = self.parts.cell.load();
+        let wanted = WantedKeys {
+            cap: self.parts.key_cap,
+            else_only: before.key_ids().collect(),
+        };
+        let loaded = load::load(&self.parts.pool, &wanted).await?;
         self.check_newer(&loaded, &before)?;
         secrets::fetch_for(self, &loaded).await;
-        let consequences = if self.parts.cell.is_loaded() {
+        let mut consequences = if self.parts.cell.is_loaded() {
             loaded.consequences_after(&before)
         } else {
             Consequences::default()
@@ -66,7 +71,7 @@ impl Shared {
         let loaded = Arc::new(loaded);
         // What Postgres has is what the projector would tell of now.
         self.parts.cell.heard(begun_at);
-        self.install(Arc::clone(&loaded), &consequences);
+        self.replace(&before, &loaded, &mut consequences).await?;
         self.unsaved.notify_one();
         self.parts.vault.keep_only(&loaded);
         tracing::info!(
@@ -76,6 +81,33 @@ impl Shared {
             "configuration loaded from postgres"
         );
         Ok(())
+    }
+
+    /// Puts what was loaded in force. Of keys that were looked up while it was loaded it says nothing: they are asked for,
+    /// so that the calls of those that were revoked meanwhile end.
+    async fn replace(
+        &self,
+        before: &Snapshot,
+        loaded: &Arc<Snapshot>,
+        consequences: &mut Consequences,
+    ) -> Result<(), ReloadError> {
+        let mut asked = HashSet::new();
+        loop {
+            let is_known = |id: &KeyId| {
+                loaded.is_complete()
+                    || before.has_key(*id)
+                    || loaded.has_key(*id)
+                    || asked.contains(id)
+            };
+            let install = || self.put_in_force(Arc::clone(loaded), consequences);
+            let unknown = self.parts.misses.replace(loaded.version, is_known, install);
+            if unknown.is_empty() {
+                return Ok(());
+            }
+            let dead = dead_among(&self.parts.pool, &unknown).await?;
+            consequences.dead_keys.extend(dead);
+            asked.extend(unknown);
+        }
     }
 
     fn check_newer(&self, loaded: &Snapshot, before: &Snapshot) -> Result<(), ReloadError> {

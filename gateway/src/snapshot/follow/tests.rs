@@ -18,6 +18,7 @@ use crate::snapshot::{
 };
 
 mod backbone;
+mod misses;
 mod servers;
 
 fn tenant() -> Vec<EntityRow> {

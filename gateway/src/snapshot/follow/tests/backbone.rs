@@ -28,13 +28,14 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::{task::JoinHandle, time::Instant};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::servers::{self, Redis};
 use crate::snapshot::{
-    Consequences, SnapshotCell,
+    Consequences, KeyCap, SnapshotCell,
     cell::StalePolicy,
     follow::{Follower, FollowerIdentity, FollowerParts, LoadedFrom},
+    misses::Misses,
     vault::Vault,
 };
 
@@ -226,6 +227,7 @@ async fn put_row(database: &mut PgConnection, row: &EntityRow) {
 /// A follower and what it fills.
 pub(super) struct Gateway {
     pub(super) cell: Arc<SnapshotCell>,
+    pub(super) misses: Arc<Misses>,
     pub(super) vault: Arc<Vault>,
     pub(super) loaded_from: LoadedFrom,
     pub(super) first_load_took: Duration,
@@ -245,6 +247,26 @@ impl Gateway {
         clock: Arc<dyn Clock>,
         key_pair: Option<&KeyPair>,
     ) -> Self {
+        Self::start_with(backbone, clock, key_pair, KeyCap::default()).await
+    }
+
+    /// One that has room for so many keys.
+    pub(super) async fn start_small(backbone: &Backbone, keys: usize) -> Self {
+        Self::start_with(
+            backbone,
+            Arc::new(FixedClock::default()),
+            None,
+            KeyCap(keys),
+        )
+        .await
+    }
+
+    async fn start_with(
+        backbone: &Backbone,
+        clock: Arc<dyn Clock>,
+        key_pair: Option<&KeyPair>,
+        key_cap: KeyCap,
+    ) -> Self {
         // Shown with a failing test.
         let _ = tracing_subscriber::fmt().with_test_writer().try_init();
         let cell = Arc::new(SnapshotCell::new(
@@ -258,7 +280,14 @@ impl Gateway {
         let collected = Arc::clone(&consequences);
         let versions = Arc::new(Mutex::new(Vec::new()));
         let (seen, in_force) = (Arc::clone(&versions), Arc::clone(&cell));
+        let misses = Arc::new(Misses::new(
+            pool(&backbone.dsn),
+            Arc::clone(&cell),
+            TaskTracker::new(),
+        ));
         let follower = Follower::new(FollowerParts {
+            misses: Arc::clone(&misses),
+            key_cap,
             cell: Arc::clone(&cell),
             vault: Arc::clone(&vault),
             pool: pool(&backbone.dsn),
@@ -286,6 +315,7 @@ impl Gateway {
         let task = tokio::spawn(follower.run(stop.clone()));
         Self {
             cell,
+            misses,
             vault,
             loaded_from,
             first_load_took,
