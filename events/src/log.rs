@@ -12,6 +12,7 @@ pub mod memory;
 pub mod messages;
 pub mod reader;
 pub mod redis;
+pub mod turn;
 
 /// Why the log did not answer. Nothing is known about what was sent.
 #[derive(Debug, thiserror::Error)]

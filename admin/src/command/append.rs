@@ -6,7 +6,7 @@ use std::time::Duration;
 use odock_events::{
     codec::Entry,
     ids::OrganisationId,
-    log::{ManagementAppend, ManagementAppended, keys::Plane},
+    log::{ManagementAppend, ManagementAppended, keys::Plane, turn::Opening},
     secret_key::SecretKey,
     units::Sha256Digest,
 };
@@ -31,6 +31,11 @@ const CONFLICTS_MAX: usize = 5;
 const PAUSE: Duration = Duration::from_millis(20);
 /// How often one who lost looks whether the winner's change has arrived.
 const VERSION_LOOK: Duration = Duration::from_millis(2);
+/// Who lost a race goes first for so long: longer than a busy Postgres takes to show the winner's change.
+const TURN: Duration = Duration::from_millis(100);
+/// How often one who lets another go first looks again, and for how long in all.
+const TURN_LOOK: Duration = Duration::from_millis(2);
+const STANDS_BACK: Duration = Duration::from_millis(300);
 /// How long Postgres may take to show the state and let a rule decide.
 const DECIDE: Duration = Duration::from_secs(3);
 /// How often one who waits looks without having been woken.
@@ -80,6 +85,8 @@ enum Step {
     Appended { generation: u64 },
     /// Another admin was first.
     Conflict { version: u64 },
+    /// Another admin lost before and went first.
+    StoodBack,
     /// No generation is open, or another one.
     Closed,
     /// Redis was not even asked.
@@ -162,7 +169,7 @@ impl Execution<'_> {
             answer: decision.answer,
             secret: decision.secret,
         });
-        let step = self.append(version, &bytes).await;
+        let step = self.append(version, &bytes, tried).await;
         if let Step::Appended { generation } = step {
             tried.may_be_in_log = true;
             if let Some(row) = self.wait(generation, watch, deadline).await {
@@ -172,12 +179,18 @@ impl Execution<'_> {
         Ok(Try::NotYet(step))
     }
 
-    async fn append(&self, expected_version: u64, bytes: &[u8]) -> Step {
-        let generation = match self.app.log.generation(Plane::Management).await {
-            Ok(Some(generation)) => generation,
-            Ok(None) => return Step::Closed,
+    async fn append(&self, expected_version: u64, bytes: &[u8], tried: &mut Tried) -> Step {
+        let opening = match self.app.log.management_opening(self.boundary).await {
+            Ok(opening) => opening,
             Err(error) => return Step::NotSent(error.to_string()),
         };
+        let Some(generation) = opening.generation else {
+            return Step::Closed;
+        };
+        if self.is_anothers(opening) && tried.stood_back < STANDS_BACK {
+            self.stand_back(tried).await;
+            return Step::StoodBack;
+        }
         let append = ManagementAppend {
             generation,
             boundary: self.boundary,
@@ -185,12 +198,38 @@ impl Execution<'_> {
             bytes,
         };
         match self.app.log.append_management(&append).await {
-            Ok(ManagementAppended::Ok { .. }) => Step::Appended { generation },
+            Ok(ManagementAppended::Ok { .. }) => {
+                if opening.turn == Some(self.stamp.command_id)
+                    && let Err(error) = self.app.log.end_turn(self.boundary).await
+                {
+                    tracing::debug!(%error, "a turn was not ended; it expires");
+                }
+                Step::Appended { generation }
+            }
             Ok(ManagementAppended::Conflict { version }) => Step::Conflict { version },
             Ok(ManagementAppended::Closed | ManagementAppended::Stale { .. }) => Step::Closed,
             Err(error) => {
                 tracing::warn!(%error, command_id = %self.stamp.command_id, "an append was not answered");
                 Step::Unanswered
+            }
+        }
+    }
+
+    fn is_anothers(&self, opening: Opening) -> bool {
+        opening
+            .turn
+            .is_some_and(|command| command != self.stamp.command_id)
+    }
+
+    /// Waits until another's turn is over.
+    async fn stand_back(&self, tried: &mut Tried) {
+        loop {
+            sleep(TURN_LOOK).await;
+            tried.stood_back += TURN_LOOK;
+            let opening = self.app.log.management_opening(self.boundary).await;
+            let over = opening.map_or(true, |opening| !self.is_anothers(opening));
+            if over || tried.stood_back >= STANDS_BACK {
+                return;
             }
         }
     }
@@ -213,8 +252,17 @@ impl Execution<'_> {
                 return Err(ApiError::log_unavailable(error));
             }
             Step::NotSent(error) => error,
+            // What it decided on is old by now.
+            Step::StoodBack => return Ok(None),
             Step::Conflict { version } => {
                 tried.conflicts += 1;
+                let took = self
+                    .app
+                    .log
+                    .take_turn(self.boundary, self.stamp.command_id, TURN);
+                if let Err(error) = took.await {
+                    tracing::debug!(%error, "no turn was taken");
+                }
                 if tried.conflicts > CONFLICTS_MAX && !tried.may_be_in_log {
                     let cause = "other admins change this organisation all the time";
                     return Err(ApiError::log_unavailable(cause));
@@ -335,6 +383,8 @@ struct Tried {
     sent: Vec<Sent>,
     again: bool,
     conflicts: usize,
+    /// How long it has let others go first.
+    stood_back: Duration,
     may_be_in_log: bool,
 }
 

@@ -98,6 +98,12 @@ pub const BEAT: &str = "{c}:beat";
 /// What the projector left after its last commit: another value means that this Redis is not the one it knew.
 pub const CHECKPOINT: &str = "{m}:checkpoint";
 
+/// The command that goes first at a boundary; a courtesy among admins that expires by itself.
+#[must_use]
+pub fn turn(boundary: &str) -> String {
+    format!("{{m}}:turn:{boundary}")
+}
+
 /// Messages to one gateway; lossy, without a generation.
 #[must_use]
 pub fn control(gateway: GatewayId) -> String {

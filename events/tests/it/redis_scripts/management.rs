@@ -1,7 +1,9 @@
 //! `mgmt_append`: each answer it can give.
 
+use std::time::Duration;
+
 use odock_events::{
-    ids::OrganisationId,
+    ids::{CommandId, OrganisationId},
     log::{
         EventLog as _, ManagementAppend, ManagementAppended, ManagementEntry,
         generation::GenerationSeed, redis::RedisLog,
@@ -107,5 +109,33 @@ async fn many_boundaries_are_seeded_whole() {
     for (boundary, version) in versions.into_iter().step_by(499) {
         let answer = append(&log, boundary, version + 1).await;
         assert_eq!(answer, ManagementAppended::Conflict { version });
+    }
+}
+
+#[tokio::test]
+async fn whoever_asked_first_has_the_turn_at_a_boundary_until_it_ends_or_expires() {
+    let server = Server::start().await;
+    let log = server.open_log().await;
+    let (here, elsewhere) = (Some(OrganisationId::generate()), None);
+    let (first, second) = (CommandId::generate(), CommandId::generate());
+    let long = Duration::from_secs(60);
+    let turn = async |boundary| {
+        let opening = log.management_opening(boundary).await.unwrap();
+        assert_eq!(opening.generation, Some(1));
+        opening.turn
+    };
+    assert_eq!(turn(here).await, None);
+    log.take_turn(here, first, long).await.unwrap();
+    log.take_turn(here, second, long).await.unwrap();
+    assert_eq!(
+        (turn(here).await, turn(elsewhere).await),
+        (Some(first), None)
+    );
+    log.end_turn(here).await.unwrap();
+    log.take_turn(here, second, Duration::from_millis(1))
+        .await
+        .unwrap();
+    while turn(here).await.is_some() {
+        tokio::task::yield_now().await;
     }
 }
