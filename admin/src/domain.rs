@@ -11,6 +11,7 @@ pub(crate) mod key;
 pub(crate) mod membership;
 pub(crate) mod model;
 pub(crate) mod organisation;
+pub(crate) mod overlay;
 pub(crate) mod provider;
 pub(crate) mod provider_key;
 pub(crate) mod team;

@@ -1,5 +1,7 @@
 //! One fixed example of each kind of event: the goldens are made of them, and docs/EVENTS.md shows them.
 
+mod overlay;
+
 use std::collections::BTreeMap;
 
 use serde_json::json;
@@ -152,6 +154,9 @@ fn parts_of(kind: Kind) -> (EntityKind, u64, Event) {
         Kind::BudgetCreated => (E::Budget, 1, Event::BudgetCreated(budget())),
         Kind::BudgetUpdated => (E::Budget, 2, Event::BudgetUpdated(budget())),
         Kind::BudgetDeleted => (E::Budget, 3, Event::BudgetDeleted(Nothing {})),
+        Kind::OverlayCreated => (E::Overlay, 1, Event::OverlayCreated(overlay::body())),
+        Kind::OverlayUpdated => (E::Overlay, 2, Event::OverlayUpdated(overlay::body())),
+        Kind::OverlayDeleted => (E::Overlay, 3, Event::OverlayDeleted(Nothing {})),
         Kind::GatewayOpened => (E::Gateway, 0, Event::GatewayOpened(opened())),
         Kind::UsageFinished => (E::Usage, 0, Event::UsageFinished(usage())),
         Kind::LeaseReturned => (E::Gateway, 0, Event::LeaseReturned(returned())),

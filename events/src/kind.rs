@@ -13,6 +13,7 @@ use crate::payload::{
     lease::{BudgetBreached, LeaseGranted, LeaseReturned, LeaseStated, WindowClosed},
     model::ModelBody,
     organisation::OrganisationBody,
+    overlay::OverlayBody,
     provider::{ProviderBody, ProviderKeyBody},
     team::{MembershipBody, TeamBody},
     usage::UsageFinished,
@@ -125,6 +126,9 @@ kinds! {
     BudgetCreated BudgetBody, "budget.created", 1, Management;
     BudgetUpdated BudgetBody, "budget.updated", 1, Management;
     BudgetDeleted Nothing, "budget.deleted", 1, Management;
+    OverlayCreated OverlayBody, "overlay.created", 1, Management;
+    OverlayUpdated OverlayBody, "overlay.updated", 1, Management;
+    OverlayDeleted Nothing, "overlay.deleted", 1, Management;
     GatewayOpened GatewayOpened, "gateway.opened", 1, Gateway;
     UsageFinished UsageFinished, "usage.finished", 2, Gateway;
     LeaseReturned LeaseReturned, "lease.returned", 1, Gateway;

@@ -18,6 +18,7 @@ pub mod ledger;
 pub mod log;
 pub mod payload;
 pub mod personal;
+pub mod policy;
 pub mod pricing;
 pub mod seal;
 pub mod secret_key;

@@ -8,6 +8,7 @@ use crate::ids::{GatewayId, OrganisationId};
 mod connection;
 pub mod generation;
 pub mod keys;
+pub mod limits;
 pub mod memory;
 pub mod messages;
 pub mod reader;

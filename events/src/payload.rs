@@ -10,6 +10,7 @@ pub mod key;
 pub mod lease;
 pub mod model;
 pub mod organisation;
+pub mod overlay;
 pub mod provider;
 pub mod team;
 pub mod usage;

@@ -8,8 +8,8 @@ use crate::{
     clock::Timestamp,
     envelope::{EntityKind, EntityRef},
     ids::{
-        BudgetId, GrantId, KeyId, MembershipId, ModelId, OrganisationId, ProviderId, ProviderKeyId,
-        TeamId, UserId,
+        BudgetId, GrantId, KeyId, MembershipId, ModelId, OrganisationId, OverlayId, ProviderId,
+        ProviderKeyId, TeamId, UserId,
     },
     payload::{
         budget::BudgetBody,
@@ -17,6 +17,7 @@ use crate::{
         key::KeyBody,
         model::ModelBody,
         organisation::OrganisationBody,
+        overlay::OverlayBody,
         provider::{ProviderBody, ProviderKeyBody},
         team::{MembershipBody, TeamBody},
         user::UserBody,
@@ -47,6 +48,7 @@ pub type Model = Row<ModelId, ModelBody>;
 pub type Key = Row<KeyId, KeyBody>;
 pub type Grant = Row<GrantId, GrantBody>;
 pub type Budget = Row<BudgetId, BudgetBody>;
+pub type Overlay = Row<OverlayId, OverlayBody>;
 
 macro_rules! entity_rows {
     ($($variant:ident),*) => {
@@ -122,7 +124,8 @@ entity_rows!(
     Model,
     Key,
     Grant,
-    Budget
+    Budget,
+    Overlay
 );
 
 /// The columns of a row in its table.

@@ -11,6 +11,7 @@ use crate::{
         connection::ConnectionCaps, framing::HeadLimits, guarded_io::ClientTimeouts,
         inbound::BodyLimits, server::TransportSettings,
     },
+    limits::LimitSettings,
     provider::{address::AddressRule, client::UpstreamLimits},
     snapshot::{KeyCap, cell::StalePolicy},
 };
@@ -57,6 +58,19 @@ pub const SETTINGS: &[Setting] = &[
         "most calls at a time; 0: as many as there are connections",
     )
     .default("0"),
+    Setting::new(
+        "HTTP_TRUST_PROXY_HEADERS",
+        "take a caller's address from X-Forwarded-For, else Forwarded, where a trusted proxy sends it",
+    )
+    .default("false"),
+    Setting::new(
+        "HTTP_TRUSTED_PROXY_CIDRS",
+        "the proxies that are trusted: addresses and blocks, separated by commas",
+    ),
+    Setting::new(
+        "RATELIMIT_GLOBAL_POLICY",
+        "limits of all calls together: the policies envelope as JSON",
+    ),
     Setting::new("HTTP_ENABLE_TLS", "serve TLS").default("false"),
     Setting::new("HTTP_TLS_CERT_FILE", "PEM file with the certificate chain"),
     Setting::new("HTTP_TLS_KEY_FILE", "PEM file with the private key"),
@@ -161,6 +175,7 @@ pub struct Config {
     pub transport: TransportSettings,
     pub body: BodyLimits,
     pub max_concurrent_requests: usize,
+    pub limits: LimitSettings,
     pub tls: Option<TlsFiles>,
     pub postgres: PostgresSettings,
     pub redis_url: SecretString,
@@ -244,6 +259,7 @@ impl Config {
                 least_rate: settings.parse("HTTP_BODY_MIN_RATE")?,
             },
             max_concurrent_requests: settings.parse("HTTP_MAX_CONCURRENT_REQUESTS")?,
+            limits: LimitSettings::from_settings(settings)?,
             tls: tls(settings)?,
             postgres: PostgresSettings {
                 dsn: required_secret(settings, "POSTGRES_DSN")?,
@@ -425,10 +441,18 @@ mod tests {
             ("OBSERVABILITY_SAMPLE_RATE", "1.5"),
             ("OBSERVABILITY_OTEL_EXPORTER", "zipkin"),
             ("UPSTREAM_ALLOW_PRIVATE_ADDRESSES", "yes please"),
+            ("RATELIMIT_GLOBAL_POLICY", "{"),
+            (
+                "RATELIMIT_GLOBAL_POLICY",
+                r#"{"ratelimit":{"requests":{"per_hour":1}}}"#,
+            ),
+            ("HTTP_TRUSTED_PROXY_CIDRS", "10.0.0.0/8, everybody"),
         ] {
             let error = config(&[(name, value)]).unwrap_err();
             assert_eq!(error.problems[0].name, name);
         }
+        let error = config(&[("HTTP_TRUST_PROXY_HEADERS", "true")]).unwrap_err();
+        assert_eq!(error.problems[0].name, "HTTP_TRUSTED_PROXY_CIDRS");
         let error = config(&[("HTTP_ENABLE_TLS", "true")]).unwrap_err();
         assert_eq!(error.problems[0].name, "HTTP_TLS_CERT_FILE");
         let error = config(&[("PROVIDER_KEY_ENCRYPTION_KEY_ID", "k1")]).unwrap_err();

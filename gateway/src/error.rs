@@ -9,7 +9,10 @@ use http::{HeaderValue, Response, StatusCode, header};
 use odock_events::{clock::Timestamp, ids::BudgetId, units::NanoUsd};
 use serde::Serialize;
 
-use crate::http::body::AnswerBody;
+use crate::{
+    http::body::AnswerBody,
+    limits::denial::{self, LimitDenial},
+};
 
 /// Whose fault it is: decides the log level and the metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +77,15 @@ codes! {
     RequestTimeout, "request_timeout", 408, Client, "the request did not arrive in time";
     RequestTooLarge, "request_too_large", 413, Client, "the body is larger than this endpoint takes";
     UnsupportedMediaType, "unsupported_media_type", 415, Client, "the body must be uncompressed application/json";
+    RateLimitExceeded, "rate_limit_exceeded", 429, Client, "a policy takes no calls from this address, or cannot be read";
+    PayloadTooLarge, "payload_too_large", 429, Client, "the body is larger than a policy allows";
+    PayloadSizeUnknown, "payload_size_unknown", 429, Client, "a policy limits the body's length and the request does not say it: send `Content-Length`";
+    MaxTokensExceeded, "max_tokens_exceeded", 429, Client, "more output tokens are asked for than a policy allows";
+    ConcurrencyExceeded, "concurrency_exceeded", 429, Client, "as many calls as a policy allows are under way";
+    BurstExceeded, "burst_exceeded", 429, Client, "too many calls came at once";
+    RpsExceeded, "rps_exceeded", 429, Client, "the calls of this second are used up";
+    RpmExceeded, "rpm_exceeded", 429, Client, "the calls of this minute are used up";
+    TpmExceeded, "tpm_exceeded", 429, Client, "the tokens of this minute are used up";
     HeadersTooLarge, "headers_too_large", 431, Client, "the header section is larger than 16 KiB or 100 fields";
     InternalError, "internal_error", 500, Internal, "the gateway failed";
     UpstreamError, "upstream_error", 502, Upstream, "the provider failed or gave an answer that cannot be used";
@@ -101,6 +113,7 @@ impl Code {
             401 => "authentication_error",
             402 => "insufficient_quota",
             403 => "permission_error",
+            429 => "rate_limit_error",
             status if status < 500 => "invalid_request_error",
             _ => "server_error",
         }
@@ -122,7 +135,7 @@ pub struct BudgetDenial {
     pub silent_gateways: Vec<String>,
 }
 
-/// Who owns the budget that refused.
+/// Who owns the budget or has the limit that refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DenialScope {
     #[serde(rename = "type")]
@@ -143,6 +156,7 @@ pub struct GatewayError {
     code: Code,
     message: Cow<'static, str>,
     denial: Option<Box<BudgetDenial>>,
+    limit: Option<Box<LimitDenial>>,
     retry_after_seconds: Option<u32>,
     allow: Option<&'static str>,
     cause: Option<Box<dyn Error + Send + Sync>>,
@@ -156,6 +170,7 @@ impl GatewayError {
             code,
             message,
             denial: None,
+            limit: None,
             retry_after_seconds: None,
             allow: None,
             cause: None,
@@ -168,6 +183,20 @@ impl GatewayError {
         Self {
             denial: Some(Box::new(denial)),
             ..Self::new(Code::BudgetExceeded, message)
+        }
+    }
+
+    /// A refusal by a limit of a policy.
+    #[must_use]
+    pub(crate) fn limited(
+        code: Code,
+        message: impl Into<Cow<'static, str>>,
+        denial: LimitDenial,
+    ) -> Self {
+        Self {
+            retry_after_seconds: denial.retry_after,
+            limit: Some(Box::new(denial)),
+            ..Self::new(code, message)
         }
     }
 
@@ -227,7 +256,14 @@ impl GatewayError {
         if let Some(allow) = self.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
-        if self.code == Code::BudgetExceeded {
+        if let Some(quota) = self.limit.as_ref().and_then(|limit| limit.quota) {
+            denial::write_quota(&quota, headers);
+        }
+        let never = self
+            .limit
+            .as_ref()
+            .is_some_and(|limit| limit.retry_after.is_none());
+        if self.code == Code::BudgetExceeded || never {
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
         response
@@ -251,6 +287,7 @@ impl GatewayError {
             param: None,
             code: self.code.name(),
             denial: self.denial.as_deref(),
+            limit: self.limit.as_deref(),
         };
         // Only strings and integers: this cannot fail, and if it did, the status still tells.
         serde_json::to_vec(&OpenAiEnvelope { error })
@@ -293,6 +330,8 @@ struct OpenAiError<'a> {
     code: &'static str,
     #[serde(flatten)]
     denial: Option<&'a BudgetDenial>,
+    #[serde(flatten)]
+    limit: Option<&'a LimitDenial>,
 }
 
 #[cfg(test)]

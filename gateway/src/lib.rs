@@ -7,6 +7,7 @@ pub mod dialect;
 pub mod error;
 pub mod http;
 pub mod journal;
+pub mod limits;
 pub mod money;
 pub mod pipeline;
 pub mod provider;

@@ -16,9 +16,12 @@ pub mod bounds;
 pub(crate) mod call;
 pub(crate) mod closer;
 pub(crate) mod decode;
+pub(crate) mod early_gate;
+pub(crate) mod final_gate;
 pub(crate) mod grant;
 pub mod live;
 pub mod open_call;
+pub(crate) mod pre_auth_gate;
 pub(crate) mod record;
 pub(crate) mod reserve;
 pub(crate) mod start;
@@ -35,14 +38,21 @@ pub(crate) async fn complete_chat(
     inbound: Inbound,
 ) -> Result<Response<AnswerBody>, GatewayError> {
     let admitted = admit::admit(gateway, inbound)?;
-    let authenticated = authenticate::call(gateway, admitted)
+    let addressed = pre_auth_gate::pass(gateway, admitted)?;
+    let authenticated = authenticate::call(gateway, addressed)
         .instrument(step_span("gateway.auth"))
         .await?;
-    let decoded = decode::decode(gateway, authenticated)
+    let passed = early_gate::pass(gateway, authenticated)
+        .instrument(step_span("gateway.ratelimit.evaluate"))
+        .await?;
+    let decoded = decode::decode(gateway, passed)
         .instrument(step_span("gateway.request.decode"))
         .await?;
     let granted = step_span("gateway.route.resolve").in_scope(|| grant::grant(gateway, decoded))?;
-    let reserved = reserve::reserve(gateway, granted)
+    let limited = final_gate::pass(gateway, granted)
+        .instrument(step_span("gateway.ratelimit.evaluate"))
+        .await?;
+    let reserved = reserve::reserve(gateway, limited)
         .instrument(step_span("gateway.budget.enforce"))
         .await?;
     let started = start::start(gateway, reserved)

@@ -21,6 +21,7 @@ pub mod follow;
 pub mod load;
 pub mod misses;
 mod partial;
+pub mod policies;
 mod sharded;
 pub mod tenant;
 #[cfg(test)]
@@ -29,12 +30,12 @@ mod testing;
 mod tests;
 pub mod vault;
 
-use self::sharded::ShardedMap;
 pub use self::{
     cell::SnapshotCell,
     partial::{KeyCap, Touched},
     tenant::Tenant,
 };
+use self::{policies::Policies, sharded::ShardedMap};
 
 /// A key with what it may use.
 #[derive(Debug, Clone)]
@@ -70,6 +71,7 @@ pub struct Snapshot {
     key_cap: KeyCap,
     /// While it is partial: the grants of each key.
     key_grants: ShardedMap<KeyId, Vec<GrantId>>,
+    pub policies: Policies,
 }
 
 /// What a new snapshot asks of others once it is in force.
@@ -179,7 +181,8 @@ impl Snapshot {
             .map(|entry| EntityRow::Key(entry.key.clone()));
         let budgets = self.budgets.values().flat_map(|budgets| budgets.iter());
         let budgets = budgets.map(|budget| EntityRow::Budget((**budget).clone()));
-        tenants.chain(keys).chain(budgets)
+        let policies = self.policies.rows();
+        tenants.chain(keys).chain(budgets).chain(policies)
     }
 
     /// Every grant as (grant, key, model): the snapshot file keeps them so, without their dates.

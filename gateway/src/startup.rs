@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use odock_events::{
     clock::{Clock, SystemClock},
     ledger::{purse::Protocol, window::window_at},
-    log::redis::RedisLog,
+    log::{limits::LimitStore, redis::RedisLog},
     payload::account::AccountId,
     seal::PrivateKey,
 };
@@ -20,6 +20,7 @@ use crate::{
     config::{Config, ProviderKeySettings},
     http::{health::Dependencies, router, server, tls},
     journal::{Journal, JournalOptions},
+    limits::{self, Limits, metrics::LimitMetrics},
     money::{Asks, Money, MoneyLinks},
     pipeline::{
         accounts::{self, Accounts},
@@ -54,6 +55,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         follower,
         shipper,
         links,
+        counting,
     } = built;
     let background = Background::default();
     let closer = tokio::spawn(closer::run(
@@ -65,6 +67,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         .books
         .money
         .spawn(asks, links, &background.money, &background.closing);
+    // Ends with the process: calls need it to their last.
+    let counting = tokio::spawn(counting);
     let (shipped, standing) = (shipper.shipped(), shipper.standing());
     let shipping = background.ship(shipper, &shutdown);
     let from = follower.load_first().await;
@@ -80,6 +84,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     };
     shutdown.drain(config.shutdown_grace).await;
     background.closing.cancel();
+    counting.abort();
     if tokio::time::timeout(LAST_RECORDS, closer).await.is_err() {
         tracing::error!("some finished calls could not be written; the next start settles them");
     }
@@ -180,6 +185,7 @@ struct Built {
     follower: Follower,
     shipper: Shipper,
     links: MoneyLinks,
+    counting: futures_util::future::BoxFuture<'static, ()>,
 }
 
 async fn build(config: &Config, shutdown: &Shutdown) -> anyhow::Result<Built> {
@@ -237,6 +243,17 @@ async fn build(config: &Config, shutdown: &Shutdown) -> anyhow::Result<Built> {
         TaskTracker::new(),
     )?;
     let metrics = Arc::new(Metrics::new()?);
+    let limits = Arc::new(Limits::new(
+        config.limits.clone(),
+        LimitMetrics::new(metrics.registry())?,
+        &*clock,
+    ));
+    let counting = limits::task::run(
+        Arc::clone(&limits),
+        LimitStore::new(redis_url, COUNTERS_PATIENCE)?,
+        format!("{}.{}", identity.gateway_id, identity.epoch),
+        CancellationToken::new(),
+    );
     let (closer, queue) = mpsc::channel(queue_length(config));
     let gateway = Arc::new(Gateway {
         id: identity.gateway_id,
@@ -251,6 +268,7 @@ async fn build(config: &Config, shutdown: &Shutdown) -> anyhow::Result<Built> {
         books: Arc::new(Books {
             journal,
             money,
+            limits,
             metrics,
             clock,
         }),
@@ -272,6 +290,7 @@ async fn build(config: &Config, shutdown: &Shutdown) -> anyhow::Result<Built> {
         follower,
         shipper,
         links,
+        counting: Box::pin(counting),
     })
 }
 
@@ -333,6 +352,8 @@ const LAST_RECORDS: Duration = Duration::from_secs(5);
 const LAST_SHIPMENT: Duration = Duration::from_secs(10);
 /// How long a start waits for Redis to say whose stream it is.
 const STANDING_PATIENCE: Duration = Duration::from_millis(300);
+/// How long the counters of limits may take before this gateway counts alone.
+const COUNTERS_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a query waits for a connection.
 const POSTGRES_PATIENCE: Duration = Duration::from_secs(2);
 

@@ -6,6 +6,7 @@ mod budgets;
 mod gateway;
 mod governance;
 mod kills;
+mod limits;
 mod safety;
 mod sdk;
 #[cfg(test)]

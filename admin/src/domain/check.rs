@@ -1,8 +1,8 @@
 //! Checks that many rules share: names, free text, JSON objects, policies.
 
-use odock_events::payload::JsonObject;
+use odock_events::{payload::JsonObject, policy::Policy};
 
-use crate::{body::escape, error::ApiError};
+use crate::error::ApiError;
 
 pub(crate) const NAME_MAX: usize = 200;
 const TEXT_MAX: usize = 1_000;
@@ -61,14 +61,15 @@ pub(crate) fn object(field: &str, object: &JsonObject) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Policies: a member that nothing acts on would be a promise that is not kept, so it is refused. None works yet.
+/// Policies: the envelope as gateways read it. A member that nothing acts on would be a promise that is not kept.
 pub(crate) fn policies(policies: &JsonObject) -> Result<(), ApiError> {
+    object("/policies", policies)?;
+    let Err(found) = Policy::read(policies) else {
+        return Ok(());
+    };
     let mut faults = crate::error::Faults::default();
-    for member in policies.keys() {
-        faults.add(
-            format!("/policies/{}", escape(member)),
-            "this policy does not work yet",
-        );
+    for fault in found {
+        faults.add(format!("/policies{}", fault.pointer), fault.message);
     }
     faults.finish()
 }
@@ -89,15 +90,18 @@ mod tests {
     }
 
     #[test]
-    fn every_policy_that_does_not_work_is_named() {
+    fn line_058_every_policy_that_does_not_hold_is_named() {
         assert!(policies(&JsonObject::new()).is_ok());
-        let given = json!({ "ip": {}, "a/b": 1 });
+        let fine = json!({ "ratelimit": { "requests": { "per_minute": 5 } } });
+        assert!(policies(fine.as_object().unwrap()).is_ok());
+        let given = json!({ "ip": { "blocklist": ["x"] }, "a/b": 1 });
         let error = policies(given.as_object().unwrap()).unwrap_err();
-        let fields: Vec<_> = error
+        let mut fields: Vec<_> = error
             .fields
             .iter()
             .map(|fault| fault.field.as_str())
             .collect();
-        assert_eq!(fields, ["/policies/a~1b", "/policies/ip"]);
+        fields.sort_unstable();
+        assert_eq!(fields, ["/policies/a~1b", "/policies/ip/blocklist/0"]);
     }
 }

@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn all_that_is_wrong_is_told_at_once() {
         let stamp = Stamp::for_testing(OrganisationId::generate());
-        let asked: TeamCreate = body::read(br#"{"name":"","policies":{"ip":{}}}"#).unwrap();
+        let asked: TeamCreate = body::read(br#"{"name":"","policies":{"routing":{}}}"#).unwrap();
         let error = create(&stamp, TeamId::generate(), &asked).err().unwrap();
         assert_eq!(error.fields.len(), 2);
     }

@@ -11,6 +11,7 @@ use odock_events::{
         key::KeyBody,
         model::ModelBody,
         organisation::OrganisationBody,
+        overlay::OverlayBody,
         provider::{ProviderBody, ProviderKeyBody},
         team::{MembershipBody, TeamBody},
         user::UserBody,
@@ -60,6 +61,7 @@ fn table_of(kind: EntityKind) -> Result<Table, RowError> {
         EntityKind::Key => table!("api_key"),
         EntityKind::Grant => table!("model_grant"),
         EntityKind::Budget => table!("budget"),
+        EntityKind::Overlay => table!("overlay"),
         EntityKind::Usage | EntityKind::Gateway | EntityKind::Command => {
             return Err(RowError::NoTable(kind));
         }
@@ -106,6 +108,7 @@ stored! {
     KeyBody = Key, KeyId;
     GrantBody = Grant, GrantId;
     BudgetBody = Budget, BudgetId;
+    OverlayBody = Overlay, OverlayId;
 }
 
 type Columns = (

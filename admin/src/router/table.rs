@@ -9,6 +9,7 @@ use odock_events::payload::{
     key::KeyBody,
     model::ModelBody,
     organisation::OrganisationBody,
+    overlay::OverlayBody,
     provider::{ProviderBody, ProviderKeyBody},
     team::{MembershipBody, TeamBody},
     user::UserBody,
@@ -32,6 +33,7 @@ use crate::{
         membership::MembershipView,
         model::ModelView,
         organisation::OrganisationView,
+        overlay::OverlayView,
         provider::ProviderView,
         provider_key::ProviderKeyView,
         team::TeamView,
@@ -172,6 +174,9 @@ fn entities() -> Vec<Route> {
     routes.extend(five::<ModelBody, ModelView>(&paths!("models", Model)));
     routes.extend(five::<KeyBody, KeyView>(&paths!("keys", Key)));
     routes.extend(five::<BudgetBody, BudgetView>(&paths!("budgets", Budget)));
+    routes.extend(five::<OverlayBody, OverlayView>(&paths!(
+        "overlays", Overlay
+    )));
     routes
 }
 

@@ -20,6 +20,7 @@ use super::{
     membership::MembershipView,
     model::ModelView,
     organisation::OrganisationView,
+    overlay::OverlayView,
     provider::ProviderView,
     provider_key::ProviderKeyView,
     team::TeamView,
@@ -76,6 +77,7 @@ fn plural(kind: EntityKind) -> Option<&'static str> {
         EntityKind::Key => Some("keys"),
         EntityKind::Grant => Some("grants"),
         EntityKind::Budget => Some("budgets"),
+        EntityKind::Overlay => Some("overlays"),
         EntityKind::Usage => Some("usage"),
         EntityKind::Organisation | EntityKind::Gateway | EntityKind::Command => None,
     }
@@ -128,6 +130,7 @@ impl Beside {
             EntityRow::Key(row) => json(KeyView::from(row)),
             EntityRow::Grant(row) => json(GrantView::from(row)),
             EntityRow::Budget(row) => json(self.budget(row, now)),
+            EntityRow::Overlay(row) => json(OverlayView::from(row)),
         }
     }
 

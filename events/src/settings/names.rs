@@ -68,22 +68,10 @@ pub const RETIRED: &[Retired] = &[
         "CACHE_INVALIDATION_SECRET",
         "nothing replaces it: changes travel in the config stream",
     ),
-    retired(
-        "RATELIMIT_GLOBAL_POLICY",
-        "this version has no rate limits; budgets are set through the admin API",
-    ),
     retired("SAFETY_ENGINE_MODE", "this version has no guardrails"),
     retired("SAFETY_SESSION_TTL", "this version has no guardrails"),
     retired("SAFETY_BLOCK_THRESHOLD", "this version has no guardrails"),
     retired("PLUGINS_CONFIG_PATH", "this version has no plugins"),
-    retired(
-        "HTTP_TRUST_PROXY_HEADERS",
-        "this version reads no forwarded addresses",
-    ),
-    retired(
-        "HTTP_TRUSTED_PROXY_CIDRS",
-        "this version reads no forwarded addresses",
-    ),
 ];
 
 const fn retired(name: &'static str, instead: &'static str) -> Retired {

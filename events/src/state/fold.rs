@@ -89,6 +89,7 @@ impl Step<'_> {
             Event::KeyCreated(body) => created!(self, Key, body),
             Event::GrantCreated(body) => created!(self, Grant, body),
             Event::BudgetCreated(body) => created!(self, Budget, body),
+            Event::OverlayCreated(body) => created!(self, Overlay, body),
             Event::OrganisationUpdated(body) => {
                 changed!(self, Organisation, |row| row.body = body.clone())
             }
@@ -116,6 +117,7 @@ impl Step<'_> {
                 row.body.last_rotated_at = Some(self.envelope.meta.occurred_at);
             }),
             Event::BudgetUpdated(body) => changed!(self, Budget, |row| row.body = body.clone()),
+            Event::OverlayUpdated(body) => changed!(self, Overlay, |row| row.body = body.clone()),
             Event::OrganisationDeleted(_)
             | Event::TeamDeleted(_)
             | Event::UserDeleted(_)
@@ -125,7 +127,8 @@ impl Step<'_> {
             | Event::ModelDeleted(_)
             | Event::KeyDeleted(_)
             | Event::GrantDeleted(_)
-            | Event::BudgetDeleted(_) => {
+            | Event::BudgetDeleted(_)
+            | Event::OverlayDeleted(_) => {
                 self.existing()?;
                 Ok(Change::Delete(self.envelope.meta.entity))
             }

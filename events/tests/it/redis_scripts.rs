@@ -3,6 +3,7 @@
 mod chaos;
 mod config_and_messages;
 mod generation;
+mod limits;
 mod management;
 mod outages;
 mod server;

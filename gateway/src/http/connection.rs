@@ -134,7 +134,7 @@ impl Drop for Place {
 }
 
 /// One IPv6 customer has a /64; an IPv4 address written as IPv6 is that IPv4 address.
-fn canonical(address: IpAddr) -> IpAddr {
+pub(crate) fn canonical(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
         v4 @ IpAddr::V4(_) => v4,

@@ -1,5 +1,7 @@
 //! `POST /v1/keys/validate`: whether a key is valid, and whose it is.
 
+use std::net::IpAddr;
+
 use http::{Response, request::Parts};
 use odock_events::{
     clock::Timestamp,
@@ -9,13 +11,14 @@ use odock_events::{
 use serde::Serialize;
 
 use super::{body::AnswerBody, json};
-use crate::{error::GatewayError, pipeline::authenticate::authenticate, state::Gateway};
+use crate::{error::GatewayError, pipeline::early_gate, state::Gateway};
 
 pub(crate) async fn validate(
     gateway: &Gateway,
     head: &Parts,
+    peer: IpAddr,
 ) -> Result<Response<AnswerBody>, GatewayError> {
-    let caller = authenticate(gateway, head, gateway.books.clock.now()).await?;
+    let caller = early_gate::caller(gateway, head, peer).await?;
     let key = &caller.entry.key;
     Ok(json::ok(&ValidKey {
         valid: true,

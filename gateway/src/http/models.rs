@@ -1,16 +1,19 @@
 //! `GET /v1/models`: the models that the key may use.
 
+use std::net::IpAddr;
+
 use http::{Response, request::Parts};
 use serde::Serialize;
 
 use super::{body::AnswerBody, json};
-use crate::{error::GatewayError, pipeline::authenticate::authenticate, state::Gateway};
+use crate::{error::GatewayError, pipeline::early_gate, state::Gateway};
 
 pub(crate) async fn list(
     gateway: &Gateway,
     head: &Parts,
+    peer: IpAddr,
 ) -> Result<Response<AnswerBody>, GatewayError> {
-    let caller = authenticate(gateway, head, gateway.books.clock.now()).await?;
+    let caller = early_gate::caller(gateway, head, peer).await?;
     let tenant = caller.snapshot.tenant(caller.entry.key.organisation_id);
     let models = caller
         .entry

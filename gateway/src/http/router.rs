@@ -1,6 +1,6 @@
 //! Paths and what answers them; the request id, metrics and errors of every answer. The handler of `http::server`.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
@@ -18,7 +18,7 @@ use crate::{
 pub(crate) async fn answer(
     gateway: Arc<Gateway>,
     request: Request<Incoming>,
-    _connection: Arc<Connection>,
+    connection: Arc<Connection>,
 ) -> Response<AnswerBody> {
     let began = Instant::now();
     let metrics = &gateway.books.metrics;
@@ -28,7 +28,8 @@ pub(crate) async fn answer(
     let label = request_id::of_client(request.headers()).cloned();
     let label = label.unwrap_or_else(|| request_id::fresh(id));
     let span = traces::request_span(route.path(), request.headers());
-    let outcome = dispatch(&gateway, route, request, id, &label)
+    let peer = connection.peer.ip();
+    let outcome = dispatch(&gateway, route, request, (id, &label, peer))
         .instrument(span)
         .await;
     let mut response = outcome.unwrap_or_else(|error| {
@@ -55,8 +56,7 @@ async fn dispatch(
     gateway: &Gateway,
     route: Route,
     request: Request<Incoming>,
-    id: uuid::Uuid,
-    label: &HeaderValue,
+    (id, label, peer): (uuid::Uuid, &HeaderValue, IpAddr),
 ) -> Result<Response<AnswerBody>, GatewayError> {
     let expected = match route {
         Route::ChatCompletions | Route::ValidateKey => Method::POST,
@@ -84,11 +84,12 @@ async fn dispatch(
                 request_id,
                 id,
                 received_at,
+                peer,
             };
             pipeline::complete_chat(gateway, inbound).await
         }
-        Route::Models => models::list(gateway, &head).await,
-        Route::ValidateKey => keys::validate(gateway, &head).await,
+        Route::Models => models::list(gateway, &head, peer).await,
+        Route::ValidateKey => keys::validate(gateway, &head, peer).await,
         Route::Health => Ok(health::alive()),
         Route::Ready => health::ready(gateway),
         Route::Healthz => Ok(health::dependencies(gateway).await),

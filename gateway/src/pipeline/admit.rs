@@ -19,6 +19,8 @@ pub(crate) struct Inbound {
     /// The gateway's own id of the request: usage, attempt and label derive from it.
     pub(crate) id: uuid::Uuid,
     pub(crate) received_at: Timestamp,
+    /// The other end of the connection.
+    pub(crate) peer: std::net::IpAddr,
 }
 
 /// A call that has a place in the closer's queue, so that its end is sure to be written.

@@ -9,10 +9,7 @@ use odock_events::{clock::Timestamp, units::Sha256Digest};
 use subtle::ConstantTimeEq as _;
 use tokio::sync::mpsc::OwnedPermit;
 
-use super::{
-    admit::{Admitted, Inbound},
-    open_call::Unfinished,
-};
+use super::{admit::Inbound, open_call::Unfinished, pre_auth_gate::Addressed};
 use crate::{
     auth::credential,
     error::{Code, GatewayError},
@@ -35,9 +32,9 @@ pub(crate) struct Authenticated {
 
 pub(crate) async fn call(
     gateway: &Gateway,
-    admitted: Admitted,
+    addressed: Addressed,
 ) -> Result<Authenticated, GatewayError> {
-    let Admitted { inbound, place } = admitted;
+    let Addressed { inbound, place } = addressed;
     let caller = authenticate(gateway, &inbound.head, inbound.received_at).await?;
     Ok(Authenticated {
         inbound,

@@ -32,6 +32,13 @@ pub(crate) async fn call(
     gateway: &Gateway,
     mut started: StartedCall,
 ) -> Result<Called, GatewayError> {
+    if started
+        .open
+        .limits()
+        .is_some_and(|limits| !limits.still_hold())
+    {
+        return Err(too_late(started));
+    }
     let provider = started.target.provider.body.kind;
     let first_byte = Duration::from_millis(started.target.provider.body.timeout_ms);
     let request = request(&started);
@@ -73,6 +80,19 @@ pub(crate) fn revoked(started: StartedCall, upstream_status: Option<u16>) -> Gat
         provider_request_id: None,
     });
     GatewayError::from(Code::ApiKeyRevoked)
+}
+
+/// The gateway stood still for so long that the call's slot may be another's by now.
+fn too_late(started: StartedCall) -> GatewayError {
+    started.open.finish(Ending {
+        status: UsageStatus::UpstreamError,
+        outcome: AttemptOutcome::Unreachable,
+        upstream_status: None,
+        http_status: Code::ConcurrencyExceeded.status_number(),
+        produced: Produced::Nothing,
+        provider_request_id: None,
+    });
+    GatewayError::from(Code::ConcurrencyExceeded).with_retry_after(1)
 }
 
 fn request(started: &StartedCall) -> Request<Full<Bytes>> {

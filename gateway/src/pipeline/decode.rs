@@ -7,12 +7,14 @@ use tokio::sync::mpsc::OwnedPermit;
 use super::{
     admit::Inbound,
     authenticate::{Authenticated, Caller},
+    early_gate::Passed,
     open_call::Unfinished,
 };
 use crate::{
     dialect::openai_chat::request::ChatRequest,
     error::{Code, GatewayError},
     http::inbound,
+    limits::receipt::Receipts,
     state::Gateway,
 };
 
@@ -24,6 +26,8 @@ pub(crate) struct Origin {
     pub(crate) received_at: Timestamp,
     pub(crate) caller: Caller,
     pub(crate) place: OwnedPermit<Unfinished>,
+    pub(crate) peer: std::net::IpAddr,
+    pub(crate) limits: Receipts,
 }
 
 pub(crate) struct Decoded {
@@ -31,10 +35,11 @@ pub(crate) struct Decoded {
     pub(crate) request: ChatRequest,
 }
 
-pub(crate) async fn decode(
-    gateway: &Gateway,
-    authenticated: Authenticated,
-) -> Result<Decoded, GatewayError> {
+pub(crate) async fn decode(gateway: &Gateway, passed: Passed) -> Result<Decoded, GatewayError> {
+    let Passed {
+        authenticated,
+        limits,
+    } = passed;
     let Authenticated {
         inbound,
         place,
@@ -46,6 +51,7 @@ pub(crate) async fn decode(
         request_id,
         id,
         received_at,
+        peer,
     } = inbound;
     inbound::check_media_type(&head.headers)?;
     let body = inbound::read_body(body, gateway.settings.body).await?;
@@ -58,6 +64,8 @@ pub(crate) async fn decode(
         received_at,
         caller,
         place,
+        peer,
+        limits,
     };
     Ok(Decoded { origin, request })
 }

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::OwnedPermit;
 use super::record::{CallRecord, Ending, Produced, reservations, settlements};
 use crate::{
     journal::{Journal, Progress, Started},
+    limits::{Limits, receipt::Receipts},
     money::Money,
     telemetry::metrics::Metrics,
 };
@@ -24,6 +25,7 @@ use crate::{
 pub struct Books {
     pub journal: Journal,
     pub money: Arc<Money>,
+    pub limits: Arc<Limits>,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
 }
@@ -89,6 +91,11 @@ impl OpenCall {
         }
     }
 
+    /// What it holds of limits.
+    pub(crate) fn limits(&self) -> Option<&Receipts> {
+        self.record.as_ref().map(|record| &record.limits)
+    }
+
     /// What it costs with this outcome, before it is finished.
     pub(crate) fn cost(&self, produced: Produced) -> NanoUsd {
         self.record
@@ -101,7 +108,9 @@ impl OpenCall {
         let (Some(record), Some(place)) = (self.record.take(), self.place.take()) else {
             return;
         };
+        let limits = record.limits.clone();
         let done = record.conclude(ending, self.books.clock.now());
+        settle(&limits, &done);
         if let Err(done) = self.books.write(done) {
             place.send(Unfinished::Unwritten(done));
         }
@@ -158,8 +167,16 @@ impl Books {
             produced: record.so_far,
             provider_request_id: None,
         };
-        self.write(record.conclude(ending, self.clock.now()))
+        let limits = record.limits.clone();
+        let done = record.conclude(ending, self.clock.now());
+        settle(&limits, &done);
+        self.write(done)
     }
+}
+
+/// Its slots are free and its tokens are what they were, whether or not the journal takes its record.
+fn settle(limits: &Receipts, done: &Started) {
+    limits.settle(done.usage.tokens.total());
 }
 
 /// As others log it: the caller closed before there was an answer.

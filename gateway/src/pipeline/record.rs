@@ -24,6 +24,7 @@ use crate::{
         usage::Usage,
     },
     journal::Started,
+    limits::receipt::Receipts,
 };
 
 /// A call under way: the record it becomes, and what its end is computed with.
@@ -37,6 +38,8 @@ pub(crate) struct CallRecord {
     pub(crate) first_byte_at: Option<Timestamp>,
     /// What there is so far: counts if the caller goes away now.
     pub(crate) so_far: Produced,
+    /// What it holds of limits until it ends.
+    pub(crate) limits: Receipts,
 }
 
 /// What was asked for: counts where the upstream does not say what it did.

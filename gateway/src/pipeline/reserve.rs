@@ -6,7 +6,7 @@ use odock_events::{
     units::NanoUsd,
 };
 
-use super::{bounds::Bounds, grant::Granted};
+use super::{bounds::Bounds, final_gate::Limited, grant::Granted};
 use crate::{
     error::{BudgetDenial, Code, DenialScope, GatewayError},
     state::Gateway,
@@ -19,11 +19,15 @@ pub(crate) struct Reserved {
     pub(crate) accounts: Vec<AccountUse>,
     /// R; 0 when no hard budget is on the path.
     pub(crate) upper_bound: NanoUsd,
-    /// The output limit that R was computed with, where the model sets one.
+    /// The output limit that R was computed with, where the model sets one, or a policy.
     pub(crate) output_cap: Option<u64>,
 }
 
-pub(crate) async fn reserve(gateway: &Gateway, granted: Granted) -> Result<Reserved, GatewayError> {
+pub(crate) async fn reserve(gateway: &Gateway, limited: Limited) -> Result<Reserved, GatewayError> {
+    let Limited {
+        granted,
+        output_cap: allowed,
+    } = limited;
     let caller = &granted.origin.caller;
     let path = gateway.accounts.on_path(
         &caller.snapshot,
@@ -36,7 +40,7 @@ pub(crate) async fn reserve(gateway: &Gateway, granted: Granted) -> Result<Reser
             granted,
             accounts,
             upper_bound: NanoUsd::ZERO,
-            output_cap: None,
+            output_cap: allowed,
         });
     }
     let upper_bound = Bounds::of(&granted.request, &granted.model)
@@ -57,7 +61,8 @@ pub(crate) async fn reserve(gateway: &Gateway, granted: Granted) -> Result<Reser
         .books
         .metrics
         .decided_budget(BudgetDecision::Reserved);
-    let output_cap = granted.model.body.config.max_output_tokens;
+    let caps = [granted.model.body.config.max_output_tokens, allowed];
+    let output_cap = caps.into_iter().flatten().min();
     Ok(Reserved {
         granted,
         accounts: uses(path, upper_bound),

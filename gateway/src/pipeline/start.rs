@@ -234,5 +234,6 @@ fn draft(gateway: &Gateway, reserved: &Reserved) -> CallRecord {
         asked: Asked::of(request, &model.body.config),
         first_byte_at: None,
         so_far: Produced::Counted { output: 0 },
+        limits: origin.limits.clone(),
     }
 }

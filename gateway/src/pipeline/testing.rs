@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     journal::{Journal, JournalOptions, Started},
+    limits::{LimitSettings, Limits, metrics::LimitMetrics, receipt::Receipts},
     money::Money,
     telemetry::metrics::Metrics,
 };
@@ -137,6 +138,7 @@ pub(crate) fn call_record(pricing: Option<Pricing>, reserved: i64) -> CallRecord
         },
         first_byte_at: None,
         so_far: Produced::Counted { output: 0 },
+        limits: Receipts::default(),
     }
 }
 
@@ -157,10 +159,14 @@ impl TestBooks {
         let (journal, _) = Journal::open(JournalOptions::new(directory.path().to_owned())).unwrap();
         let (closer, queue) = mpsc::channel(CAP);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let metrics = Metrics::new().unwrap();
+        let limits = LimitMetrics::new(metrics.registry()).unwrap();
+        let limits = Limits::new(LimitSettings::default(), limits, &*clock);
         let books = Arc::new(Books {
             money: Arc::new(Money::for_testing(&journal, Arc::clone(&clock), &[])),
             journal,
-            metrics: Arc::new(Metrics::new().unwrap()),
+            metrics: Arc::new(metrics),
+            limits: Arc::new(limits),
             clock,
         });
         Self {

@@ -17,6 +17,9 @@ pub(crate) fn complete(headers: &mut HeaderMap, started: &StartedCall) {
     headers.insert(PROVIDER, HeaderValue::from_static(provider));
     headers.insert(ATTEMPTS, HeaderValue::from_static("1"));
     insert(headers, USAGE_ID, started.usage_id);
+    if let Some(limits) = started.open.limits() {
+        limits.write_headers(headers);
+    }
 }
 
 pub(crate) fn insert_cost(headers: &mut HeaderMap, nanos: i64) {

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use odock_events::{
     envelope::{EntityKind, EntityRef},
-    ids::{BudgetId, GrantId, KeyId, ModelId, OrganisationId, ProviderId, ProviderKeyId},
+    ids::{
+        BudgetId, GrantId, KeyId, ModelId, OrganisationId, OverlayId, ProviderId, ProviderKeyId,
+        TeamId,
+    },
     payload::{budget::BudgetOwner, grant::GrantTarget},
     state::{
         Budget, EntityRow, Key,
@@ -15,6 +18,7 @@ use odock_events::{
 use uuid::Uuid;
 
 use super::{Consequences, Gap, KeyEntry, Snapshot, Touched, tenant::Tenant};
+use crate::limits::scope::ScopeId;
 
 impl Snapshot {
     /// Becomes the next snapshot; unchanged when the delta is not the next one.
@@ -42,6 +46,8 @@ impl Snapshot {
     pub(super) fn put(&mut self, row: EntityRow, consequences: &mut Consequences) {
         match row {
             EntityRow::Organisation(row) => {
+                let scope = ScopeId::organisation(row.id);
+                self.policies.put(scope, &row.body.policies);
                 let tenant = self.tenant_mut(row.id);
                 tenant.organisation = Some(row);
             }
@@ -49,7 +55,11 @@ impl Snapshot {
             EntityRow::ProviderKey(row) => {
                 self.tenant_mut(row.organisation_id).put_provider_key(row);
             }
-            EntityRow::Model(row) => self.tenant_mut(row.organisation_id).put_model(row),
+            EntityRow::Model(row) => {
+                let scope = ScopeId::model(row.id, row.organisation_id);
+                self.policies.put(scope, &row.body.policies);
+                self.tenant_mut(row.organisation_id).put_model(row);
+            }
             EntityRow::Key(row) => self.put_key(row, consequences),
             EntityRow::Grant(row) => {
                 let GrantTarget::Model { id } = row.body.target;
@@ -61,8 +71,10 @@ impl Snapshot {
                 }
             }
             EntityRow::Budget(row) => self.put_budget(row, consequences),
+            EntityRow::Team(row) => self.policies.put_team(row),
+            EntityRow::Overlay(row) => self.policies.put_overlay(row),
             // Gateways decide nothing by these.
-            EntityRow::Team(_) | EntityRow::User(_) | EntityRow::Membership(_) => {}
+            EntityRow::User(_) | EntityRow::Membership(_) => {}
         }
     }
 
@@ -82,6 +94,8 @@ impl Snapshot {
         if row.body.revoked {
             consequences.dead_keys.push(row.id);
         }
+        let scope = ScopeId::key(row.id, row.organisation_id);
+        self.policies.put(scope, &row.body.policies);
         let was_partial = self.partial;
         let admitted = self.admits(row.id);
         if self.partial && !was_partial {
@@ -129,6 +143,7 @@ impl Snapshot {
     fn delete(&mut self, entity: EntityRef, consequences: &mut Consequences) {
         match entity.kind {
             EntityKind::Organisation => {
+                self.policies.remove(entity.id);
                 self.change_tenant(OrganisationId(entity.id), |tenant| {
                     tenant.organisation = None;
                 });
@@ -145,11 +160,13 @@ impl Snapshot {
             }
             EntityKind::Model => {
                 let id = ModelId(entity.id);
+                self.policies.remove(entity.id);
                 let owner = self.tenant_with(|tenant| tenant.model_by_id(id).is_some());
                 self.change_owner(owner, |tenant| tenant.remove_model(id));
             }
             EntityKind::Key => {
                 let id = KeyId(entity.id);
+                self.policies.remove(entity.id);
                 consequences.dead_keys.push(id);
                 self.touch(consequences, id, None);
                 let models = self.take_models(id);
@@ -170,8 +187,9 @@ impl Snapshot {
                 consequences.changed_budgets.push(BudgetId(entity.id));
                 self.delete_budget(BudgetId(entity.id));
             }
-            EntityKind::Team
-            | EntityKind::User
+            EntityKind::Overlay => self.policies.remove_overlay(OverlayId(entity.id)),
+            EntityKind::Team => self.policies.remove_team(TeamId(entity.id)),
+            EntityKind::User
             | EntityKind::Membership
             | EntityKind::Usage
             | EntityKind::Gateway

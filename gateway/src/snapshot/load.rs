@@ -180,6 +180,8 @@ async fn read_table(
             Table::Model => EntityRow::Model(parse(&row)?),
             Table::Key => EntityRow::Key(parse(&row)?),
             Table::Budget => EntityRow::Budget(parse(&row)?),
+            Table::Team => EntityRow::Team(parse(&row)?),
+            Table::Overlay => EntityRow::Overlay(parse(&row)?),
             Table::Grant => {
                 let (key, model) = (KeyId(row.try_get(1)?), ModelId(row.try_get(2)?));
                 snapshot.put_grant(GrantId(row.try_get(0)?), key, model);
@@ -225,6 +227,8 @@ enum Table {
     Key,
     Grant,
     Budget,
+    Team,
+    Overlay,
 }
 
 const TABLES: &[(Table, &str)] = &[
@@ -256,6 +260,16 @@ const TABLES: &[(Table, &str)] = &[
     (
         Table::Budget,
         "SELECT id, organisation_id, version, created_at, updated_at, body FROM budget",
+    ),
+    (
+        Table::Team,
+        // The others decide nothing here.
+        "SELECT id, organisation_id, version, created_at, updated_at, body FROM team
+         WHERE body -> 'policies' <> '{}'::jsonb",
+    ),
+    (
+        Table::Overlay,
+        "SELECT id, organisation_id, version, created_at, updated_at, body FROM overlay",
     ),
 ];
 

@@ -53,6 +53,7 @@ fn table_of(kind: EntityKind) -> Result<&'static Table, RowError> {
         EntityKind::Key => table!("api_key"),
         EntityKind::Grant => table!("model_grant"),
         EntityKind::Budget => table!("budget"),
+        EntityKind::Overlay => table!("overlay"),
         EntityKind::Usage | EntityKind::Gateway | EntityKind::Command => {
             return Err(RowError::NoTable(kind));
         }

@@ -176,7 +176,8 @@ impl State {
             | EntityRow::ProviderKey(_)
             | EntityRow::Model(_)
             | EntityRow::Key(_)
-            | EntityRow::Grant(_) => {}
+            | EntityRow::Grant(_)
+            | EntityRow::Overlay(_) => {}
         }
     }
 }
@@ -278,7 +279,8 @@ impl Accepted<'_> {
             | EntityRow::Provider(_)
             | EntityRow::ProviderKey(_)
             | EntityRow::Grant(_)
-            | EntityRow::Budget(_) => {}
+            | EntityRow::Budget(_)
+            | EntityRow::Overlay(_) => {}
         }
         Ok(())
     }

@@ -203,6 +203,7 @@ async fn put_row(database: &mut PgConnection, row: &EntityRow) {
         EntityRow::Key(_) => "api_key",
         EntityRow::Grant(_) => "model_grant",
         EntityRow::Budget(_) => "budget",
+        EntityRow::Overlay(_) => "overlay",
         EntityRow::Team(_) | EntityRow::User(_) | EntityRow::Membership(_) => {
             panic!("no test has these")
         }
