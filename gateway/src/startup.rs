@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use futures_util::future::BoxFuture;
 use odock_events::{
     clock::{Clock, SystemClock},
     ledger::{purse::Protocol, window::window_at},
@@ -185,7 +186,7 @@ struct Built {
     follower: Follower,
     shipper: Shipper,
     links: MoneyLinks,
-    counting: futures_util::future::BoxFuture<'static, ()>,
+    counting: BoxFuture<'static, ()>,
 }
 
 async fn build(config: &Config, shutdown: &Shutdown) -> anyhow::Result<Built> {
@@ -243,17 +244,7 @@ async fn build(config: &Config, shutdown: &Shutdown) -> anyhow::Result<Built> {
         TaskTracker::new(),
     )?;
     let metrics = Arc::new(Metrics::new()?);
-    let limits = Arc::new(Limits::new(
-        config.limits.clone(),
-        LimitMetrics::new(metrics.registry())?,
-        &*clock,
-    ));
-    let counting = limits::task::run(
-        Arc::clone(&limits),
-        LimitStore::new(redis_url, COUNTERS_PATIENCE)?,
-        format!("{}.{}", identity.gateway_id, identity.epoch),
-        CancellationToken::new(),
-    );
+    let (limits, counting) = limits(config, &metrics, &*clock, identity)?;
     let (closer, queue) = mpsc::channel(queue_length(config));
     let gateway = Arc::new(Gateway {
         id: identity.gateway_id,
@@ -290,8 +281,28 @@ async fn build(config: &Config, shutdown: &Shutdown) -> anyhow::Result<Built> {
         follower,
         shipper,
         links,
-        counting: Box::pin(counting),
+        counting,
     })
+}
+
+/// The limits and the task that counts for them.
+fn limits(
+    config: &Config,
+    metrics: &Metrics,
+    clock: &dyn Clock,
+    identity: FollowerIdentity,
+) -> anyhow::Result<(Arc<Limits>, BoxFuture<'static, ()>)> {
+    let limits = Limits::new(
+        config.limits.clone(),
+        LimitMetrics::new(metrics.registry())?,
+        clock,
+    );
+    let limits = Arc::new(limits);
+    let store = LimitStore::new(config.redis_url.expose_secret(), COUNTERS_PATIENCE)?;
+    let process = format!("{}.{}", identity.gateway_id, identity.epoch);
+    let never = CancellationToken::new();
+    let counting = limits::task::run(Arc::clone(&limits), store, process, never);
+    Ok((limits, Box::pin(counting)))
 }
 
 fn vault(settings: &ProviderKeySettings, clock: Arc<dyn Clock>) -> anyhow::Result<Vault> {

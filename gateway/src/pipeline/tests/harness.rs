@@ -200,7 +200,7 @@ impl Harness {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::clone(&self.gateway);
-        let handler = move |request: Request<Incoming>, _connection: Arc<Connection>| {
+        let handler = move |request: Request<Incoming>, connection: Arc<Connection>| {
             let (head, body) = request.into_parts();
             let inbound = Inbound {
                 head,
@@ -208,6 +208,7 @@ impl Harness {
                 request_id: HeaderValue::from_static("request"),
                 id: uuid::Uuid::now_v7(),
                 received_at: SystemClock.now(),
+                peer: connection.peer.ip(),
             };
             let answer = steps(Arc::clone(&shared), inbound);
             async move {

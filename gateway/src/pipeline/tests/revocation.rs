@@ -4,7 +4,10 @@ use http::Response;
 use odock_events::payload::usage::UsageStatus;
 
 use super::{
-    super::{admit, authenticate, call, decode, grant, reserve, start},
+    super::{
+        admit, authenticate, call, decode, early_gate, final_gate, grant, pre_auth_gate, reserve,
+        start,
+    },
     harness::{self, Harness, request},
     *,
 };
@@ -29,10 +32,13 @@ async fn revoked_after_the_last_look(
     inbound: Inbound,
 ) -> Result<Response<AnswerBody>, GatewayError> {
     let admitted = admit::admit(gateway, inbound)?;
-    let authenticated = authenticate::call(gateway, admitted).await?;
-    let decoded = decode::decode(gateway, authenticated).await?;
+    let addressed = pre_auth_gate::pass(gateway, admitted)?;
+    let authenticated = authenticate::call(gateway, addressed).await?;
+    let passed = early_gate::pass(gateway, authenticated).await?;
+    let decoded = decode::decode(gateway, passed).await?;
     let granted = grant::grant(gateway, decoded)?;
-    let reserved = reserve::reserve(gateway, granted).await?;
+    let limited = final_gate::pass(gateway, granted).await?;
+    let reserved = reserve::reserve(gateway, limited).await?;
     let started = start::start(gateway, reserved).await?;
     harness.revoke();
     let called = call::call(gateway, started).await?;
