@@ -356,7 +356,7 @@ impl Money {
         let now = self.clock.now();
         self.act(|purse, now, outputs| {
             purse.sweep(now, outputs);
-            for account in purse.ending_before(now.saturating_add(tasks::PREFETCH)) {
+            for account in purse.ending_before(now.saturating_add(tasks::PREFETCH), now) {
                 if let Some(end) = account.window_end.filter(|end| now < *end)
                     && let Some(next) = next_window(account.id, end)
                 {

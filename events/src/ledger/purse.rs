@@ -80,6 +80,8 @@ pub struct Protocol {
     pub idle_micros: i64,
     /// Seconds of spend that an ask aims at.
     pub want_seconds: i64,
+    /// Calls as dear as the dearest of late that an ask aims at, at the least: the pace of a new account is not known.
+    pub least_calls: i64,
     pub longest_line: usize,
 }
 
@@ -91,6 +93,7 @@ impl Default for Protocol {
             denied_micros: 1_000_000,
             idle_micros: 60_000_000,
             want_seconds: 10,
+            least_calls: 16,
             longest_line: 10_000,
         }
     }
@@ -161,7 +164,8 @@ impl Purse {
             return Admission::Refused(Refusal::Unanswered { account });
         }
         for want in wants {
-            self.lease(&want.account, now);
+            let lease = self.lease(&want.account, now);
+            lease.pace.largest = lease.pace.largest.max(want.amount);
         }
         if self.fits(wants) {
             self.take(wants, now);
@@ -321,6 +325,7 @@ impl Purse {
                     settled_before: lease.totals.settled,
                     per_second: per_second.max(lease.pace.per_second / 2),
                     peak_reserved: lease.reserved.max(lease.pace.peak_reserved / 2),
+                    largest: lease.pace.largest / 2,
                 };
             }
         }
@@ -368,10 +373,10 @@ impl Purse {
 
     /// Accounts in use whose window ends at or before `moment`.
     #[must_use]
-    pub fn ending_before(&self, moment: Timestamp) -> Vec<AccountSpec> {
+    pub fn ending_before(&self, moment: Timestamp, now: Timestamp) -> Vec<AccountSpec> {
         let ending = self.leases.values().filter(|lease| {
             lease.account.window_end.is_some_and(|end| end <= moment)
-                && (lease.reserved > 0 || lease.target(&self.protocol) > 0)
+                && (lease.reserved > 0 || lease.target(&self.protocol, now) > 0)
         });
         ending.map(|lease| lease.account.clone()).collect()
     }

@@ -14,7 +14,7 @@ impl Purse {
     pub fn prefetch(&mut self, account: &AccountSpec, now: Timestamp, outputs: &mut Vec<Output>) {
         let earlier = self.leases.range(..account.id).next_back();
         let earlier = earlier.filter(|(id, _)| id.budget == account.id.budget);
-        let want = earlier.map_or(0, |(_, lease)| lease.target(&self.protocol));
+        let want = earlier.map_or(0, |(_, lease)| lease.target(&self.protocol, now));
         let repeat = self.protocol.repeat_micros;
         let lease = self.lease(account, now);
         let due = lease
@@ -59,7 +59,7 @@ impl Purse {
                 accounts.push(AskAccount {
                     account: lease.account.clone(),
                     must: base.saturating_add(oldest),
-                    want: base.saturating_add(sum.max(lease.target(&self.protocol))),
+                    want: base.saturating_add(sum.max(lease.target(&self.protocol, now))),
                 });
             }
         }
@@ -76,7 +76,7 @@ impl Purse {
             let Some(lease) = self.leases.get_mut(&want.account.id) else {
                 continue;
             };
-            let target = lease.target(&self.protocol);
+            let target = lease.target(&self.protocol, now);
             let wait = 4 * self.protocol.repeat_micros;
             let due = lease.asked_at.is_none_or(|asked| is_over(asked, wait, now));
             if !self.scarce.contains(&want.account.id) && due && lease.spendable() < target / 2 {

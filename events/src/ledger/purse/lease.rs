@@ -31,6 +31,8 @@ pub(super) struct Pace {
     pub(super) settled_before: i64,
     pub(super) per_second: i64,
     pub(super) peak_reserved: i64,
+    /// The largest reservation of a single call.
+    pub(super) largest: i64,
 }
 
 impl Lease {
@@ -52,8 +54,19 @@ impl Lease {
         }
     }
 
-    pub(super) fn target(&self, protocol: &Protocol) -> i64 {
-        let spend = self.pace.per_second.saturating_mul(protocol.want_seconds);
-        spend.saturating_add(self.pace.peak_reserved)
+    /// What a lease should hold: ten seconds of spend at the pace of the last whole second or of this one, whichever is
+    /// faster, and never less than a few calls. Asking for one call only would make the next one wait as well.
+    pub(super) fn target(&self, protocol: &Protocol, now: Timestamp) -> i64 {
+        let elapsed = (now.0 - self.pace.since.0).max(SHORTEST_PACE_MICROS);
+        let settled = self.totals.settled - self.pace.settled_before;
+        let per_second = (settled.saturating_mul(1_000_000) / elapsed).max(self.pace.per_second);
+        let by_pace = per_second.saturating_mul(protocol.want_seconds);
+        let few_calls = self.pace.largest.saturating_mul(protocol.least_calls);
+        by_pace
+            .max(few_calls)
+            .saturating_add(self.pace.peak_reserved)
     }
 }
+
+/// A pace over less than this is chance.
+const SHORTEST_PACE_MICROS: i64 = 100_000;
