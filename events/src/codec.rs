@@ -50,13 +50,27 @@ pub fn encode(envelope: &Envelope) -> Result<Vec<u8>, EncodeError> {
     }
     let kind = envelope.kind();
     let payload = envelope.event.pack()?;
-    Ok(rmp_serde::to_vec_named(&WireRef {
+    let wire = WireRef {
         kind: kind.name(),
         schema: kind.schema(),
         meta: &envelope.meta,
         payload: serde_bytes::Bytes::new(&payload),
-    })?)
+    };
+    Ok(pack_named(&wire, payload.len() + TYPICAL_META)?)
 }
+
+/// `MessagePack` with named fields, into a buffer that need not grow when the result has `expected` bytes at most.
+pub fn pack_named<T: Serialize>(
+    value: &T,
+    expected: usize,
+) -> Result<Vec<u8>, rmp_serde::encode::Error> {
+    let mut bytes = Vec::with_capacity(expected);
+    value.serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map())?;
+    Ok(bytes)
+}
+
+/// Kind and meta of a usage record take a little less.
+const TYPICAL_META: usize = 512;
 
 /// Reads an event of any released schema and raises its payload to today's.
 pub fn decode(bytes: &[u8]) -> Result<Envelope, DecodeError> {

@@ -15,7 +15,7 @@ pub(crate) fn render(code: Code) -> Vec<u8> {
     let mut answer = format!(
         "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\n{}: {}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
         status.as_u16(),
-        request_id::HEADER,
+        request_id::HEADER.as_str(),
         label.to_str().unwrap_or_default(),
         body.len()
     )
@@ -32,7 +32,7 @@ pub(crate) fn instead_of(bytes: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(bytes).ok()?;
     let own = text.ends_with("\r\n\r\n")
         && text.contains("content-length: 0\r\n")
-        && !text.contains(request_id::HEADER);
+        && !text.contains(request_id::HEADER.as_str());
     let status = text
         .get("HTTP/1.1 ".len().."HTTP/1.1 400".len())
         .filter(|_| own)?;

@@ -1,9 +1,9 @@
 //! The label of a request: the client's own if it is harmless, else ours. Nothing is deduplicated by it.
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 const LONGEST: usize = 128;
-pub(crate) const HEADER: &str = "x-request-id";
+pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The client's `x-request-id` if it matches `[A-Za-z0-9._-]{1,128}`.
 pub(crate) fn of_client(headers: &HeaderMap) -> Option<&HeaderValue> {

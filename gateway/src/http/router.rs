@@ -79,7 +79,7 @@ async fn dispatch(
             let received_at = gateway.books.clock.now();
             let request_id = label.clone();
             let inbound = Inbound {
-                head,
+                head: Box::new(head),
                 body,
                 request_id,
                 id,

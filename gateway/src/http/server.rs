@@ -181,9 +181,10 @@ fn answer<H: Handler>(
 ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + use<H> {
     let active = connection.begin_call();
     let refused = connection.violation().map(refusal);
+    // On the heap: hyper moves what this returns into its connection, and a call's future is large.
     let call = refused
         .is_none()
-        .then(|| handler.call(request, Arc::clone(connection)));
+        .then(|| Box::pin(handler.call(request, Arc::clone(connection))));
     async move {
         let mut response = match (call, refused) {
             (Some(call), _) => AssertUnwindSafe(call)

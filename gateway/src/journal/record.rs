@@ -1,6 +1,7 @@
 //! What the journal holds: numbered events, which are shipped, and local records, which are not.
 
 use odock_events::{
+    codec,
     envelope::Meta,
     ids::UsageId,
     payload::{account::AccountSpec, usage::UsageFinished},
@@ -86,8 +87,11 @@ impl<'a> Record<'a> {
 }
 
 pub(crate) fn pack<T: Serialize>(value: &T) -> Result<Vec<u8>, rmp_serde::encode::Error> {
-    rmp_serde::to_vec_named(value)
+    codec::pack_named(value, TYPICAL)
 }
+
+/// A `started` record of a call with one budget takes a little less.
+const TYPICAL: usize = 1_536;
 
 pub(crate) fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     rmp_serde::from_slice(bytes).map_err(|error| error.to_string())

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::{JournalError, Progressed};
 
 /// How long writes are gathered before they are synced.
-const GATHER: Duration = Duration::from_millis(2);
+const GATHER: Duration = Duration::from_millis(4);
 
 /// Handle to the thread; it ends when the handle is dropped.
 pub(crate) struct Syncer {

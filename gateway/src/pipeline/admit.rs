@@ -13,7 +13,8 @@ use crate::{
 
 /// A request as it came in.
 pub(crate) struct Inbound {
-    pub(crate) head: Parts,
+    /// On the heap, so that the steps pass on a pointer.
+    pub(crate) head: Box<Parts>,
     pub(crate) body: Incoming,
     pub(crate) request_id: HeaderValue,
     /// The gateway's own id of the request: usage, attempt and label derive from it.

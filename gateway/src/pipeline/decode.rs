@@ -20,7 +20,7 @@ use crate::{
 
 /// What of a request stays the same to its end.
 pub(crate) struct Origin {
-    pub(crate) head: Parts,
+    pub(crate) head: Box<Parts>,
     pub(crate) request_id: HeaderValue,
     pub(crate) id: uuid::Uuid,
     pub(crate) received_at: Timestamp,
@@ -30,9 +30,10 @@ pub(crate) struct Origin {
     pub(crate) limits: Receipts,
 }
 
+/// Both on the heap, as they go from step to step: a future that holds them by value is moved with them.
 pub(crate) struct Decoded {
-    pub(crate) origin: Origin,
-    pub(crate) request: ChatRequest,
+    pub(crate) origin: Box<Origin>,
+    pub(crate) request: Box<ChatRequest>,
 }
 
 pub(crate) async fn decode(gateway: &Gateway, passed: Passed) -> Result<Decoded, GatewayError> {
@@ -67,5 +68,8 @@ pub(crate) async fn decode(gateway: &Gateway, passed: Passed) -> Result<Decoded,
         peer,
         limits,
     };
-    Ok(Decoded { origin, request })
+    Ok(Decoded {
+        origin: Box::new(origin),
+        request: Box::new(request),
+    })
 }

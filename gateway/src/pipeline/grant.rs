@@ -17,8 +17,8 @@ use crate::{
 
 /// A call that its key may make, with everything that configuration says about it.
 pub(crate) struct Granted {
-    pub(crate) origin: Origin,
-    pub(crate) request: ChatRequest,
+    pub(crate) origin: Box<Origin>,
+    pub(crate) request: Box<ChatRequest>,
     pub(crate) model: Arc<Model>,
     pub(crate) target: Target,
 }

@@ -49,12 +49,12 @@ pub(crate) struct OpenCall {
 impl OpenCall {
     /// A call whose `started` is in the journal.
     pub(crate) fn new(
-        record: CallRecord,
+        record: Box<CallRecord>,
         books: Arc<Books>,
         place: OwnedPermit<Unfinished>,
     ) -> Self {
         Self {
-            record: Some(Box::new(record)),
+            record: Some(record),
             books,
             place: Some(place),
         }

@@ -33,8 +33,8 @@ pub(crate) struct StartedCall {
     pub(crate) open: OpenCall,
     pub(crate) usage_id: UsageId,
     pub(crate) attempt_id: AttemptId,
-    pub(crate) request: ChatRequest,
-    pub(crate) head: http::request::Parts,
+    pub(crate) request: Box<ChatRequest>,
+    pub(crate) head: Box<http::request::Parts>,
     pub(crate) model: std::sync::Arc<odock_events::state::Model>,
     pub(crate) target: Target,
     pub(crate) authorization: HeaderValue,
@@ -130,7 +130,7 @@ fn write_started(
 fn into_started(
     gateway: &Gateway,
     reserved: Reserved,
-    record: CallRecord,
+    record: Box<CallRecord>,
     authorization: HeaderValue,
     live: LiveCall,
 ) -> StartedCall {
@@ -147,7 +147,7 @@ fn into_started(
     } = granted;
     let Origin {
         head, id, place, ..
-    } = origin;
+    } = *origin;
     let books = std::sync::Arc::clone(&gateway.books);
     StartedCall {
         open: OpenCall::new(record, books, place),
@@ -164,7 +164,7 @@ fn into_started(
 }
 
 /// What the call becomes if the gateway dies with it: interrupted, and under a hard budget all of R.
-fn draft(gateway: &Gateway, reserved: &Reserved) -> CallRecord {
+fn draft(gateway: &Gateway, reserved: &Reserved) -> Box<CallRecord> {
     let Granted {
         origin,
         request,
@@ -228,12 +228,12 @@ fn draft(gateway: &Gateway, reserved: &Reserved) -> CallRecord {
         estimated: true,
         ..Meta::new(usage_id.into(), 0, now)
     };
-    CallRecord {
+    Box::new(CallRecord {
         started: Started { meta, usage },
         model: std::sync::Arc::clone(model),
         asked: Asked::of(request, &model.body.config),
         first_byte_at: None,
         so_far: Produced::Counted { output: 0 },
         limits: origin.limits.clone(),
-    }
+    })
 }

@@ -181,7 +181,7 @@ impl TestBooks {
     pub(crate) fn open(&self, record: CallRecord) -> OpenCall {
         self.books.journal.started(&record.started).unwrap();
         let place = self.closer.clone().try_reserve_owned().unwrap();
-        OpenCall::new(record, Arc::clone(&self.books), place)
+        OpenCall::new(Box::new(record), Arc::clone(&self.books), place)
     }
 
     /// The usage records in the journal, once the last of them is on disk.

@@ -27,7 +27,7 @@ async fn a_call_goes_through_byte_for_byte_and_is_recorded() {
         .post(&chat("fast"), body, &[("x-request-id", "mine-1")])
         .await;
     assert_eq!(answer.status, StatusCode::OK);
-    assert_eq!(answer.header(request_id::HEADER), "mine-1");
+    assert_eq!(answer.header(request_id::HEADER.as_str()), "mine-1");
     assert_eq!(answer.header("x-odock-model"), "fast");
     assert_eq!(answer.header("x-odock-provider"), "custom");
     assert_eq!(answer.header("x-odock-attempts"), "1");
@@ -252,7 +252,7 @@ async fn other_paths_and_methods_are_told_so() {
         (405, "method_not_allowed")
     );
     assert_eq!(answer.header("allow"), "POST");
-    assert_eq!(answer.header(request_id::HEADER).len(), 32);
+    assert_eq!(answer.header(request_id::HEADER.as_str()).len(), 32);
 }
 
 #[tokio::test]

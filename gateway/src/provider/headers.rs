@@ -32,8 +32,8 @@ pub(crate) fn strip_from_upstream(headers: &mut HeaderMap) {
     for name in &named {
         headers.remove(name);
     }
-    for name in ENDS_HERE {
-        headers.remove(*name);
+    for name in &ENDS_HERE {
+        headers.remove(name);
     }
     let ours: Vec<HeaderName> = headers
         .keys()
@@ -45,20 +45,20 @@ pub(crate) fn strip_from_upstream(headers: &mut HeaderMap) {
     }
 }
 
-const ENDS_HERE: &[&str] = &[
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "content-length",
-    "set-cookie",
-    "x-request-id",
-    "alt-svc",
-    "strict-transport-security",
+const ENDS_HERE: [HeaderName; 13] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::CONTENT_LENGTH,
+    header::SET_COOKIE,
+    HeaderName::from_static("x-request-id"),
+    header::ALT_SVC,
+    header::STRICT_TRANSPORT_SECURITY,
 ];
 
 #[cfg(test)]

@@ -60,6 +60,9 @@ const POLL: Duration = Duration::from_millis(200);
 const IDLE_POLL: Duration = Duration::from_secs(1);
 /// A watermark that stands still for this long is sent up to again.
 const STALLED: Duration = Duration::from_secs(1);
+/// After a batch that was not full, the next one is gathered for this long: each batch costs the log a call, the
+/// projector a transaction, and this gateway a turn.
+const GATHER: Duration = Duration::from_millis(10);
 const SHORTEST_RETRY: Duration = Duration::from_millis(50);
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
 const RELEASE: Duration = Duration::from_mins(1);
@@ -94,6 +97,8 @@ struct Term {
     /// What the log has is this journal's, as far as is known.
     owned: bool,
     doubted_since: Option<Instant>,
+    /// Before this only a full batch is sent.
+    gather_until: Instant,
 }
 
 impl Shipper {
@@ -191,6 +196,7 @@ impl Shipper {
             top,
             owned: false,
             doubted_since: None,
+            gather_until: now,
         };
         self.shipped
             .send_modify(|shipped| shipped.watermark = watermark);
@@ -201,20 +207,23 @@ impl Shipper {
                 continue;
             }
             let synced = self.synced.borrow_and_update().synced_seq;
-            if term.next <= synced {
-                self.send(&mut term, synced).await?;
-            }
             let poll = if term.watermark + 1 < term.next {
                 POLL
             } else {
                 IDLE_POLL
             };
             let poll_at = term.polled_at + poll;
+            let full = synced + 1 >= term.next + BATCH.events as u64;
             if term.next > synced {
                 tokio::select! {
                     changed = self.synced.changed() => changed.map_err(|_| JournalError::SyncFailed)?,
                     () = sleep_until(poll_at) => {}
                 }
+            } else if full || Instant::now() >= term.gather_until {
+                self.send(&mut term, synced).await?;
+                term.gather_until = Instant::now() + GATHER;
+            } else {
+                sleep_until(term.gather_until.min(poll_at)).await;
             }
             if Instant::now() >= poll_at {
                 self.poll(&mut term).await?;

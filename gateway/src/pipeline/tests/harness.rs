@@ -203,7 +203,7 @@ impl Harness {
         let handler = move |request: Request<Incoming>, connection: Arc<Connection>| {
             let (head, body) = request.into_parts();
             let inbound = Inbound {
-                head,
+                head: Box::new(head),
                 body,
                 request_id: HeaderValue::from_static("request"),
                 id: uuid::Uuid::now_v7(),
