@@ -73,9 +73,17 @@ fn denied(account: &AccountSpec, granted: i64, must: i64) -> ControlLease {
 }
 
 impl Bench {
+    /// It asks for what its calls need, so that each step can be followed.
     fn new() -> Self {
+        Self::with(Protocol {
+            least_calls: 0,
+            ..Protocol::default()
+        })
+    }
+
+    fn with(protocol: Protocol) -> Self {
         Self {
-            purse: Purse::new(Protocol::default()),
+            purse: Purse::new(protocol),
             now: 1_000 * SECOND,
             outputs: Vec::new(),
             calls: 0,
@@ -468,4 +476,20 @@ fn the_line_is_bounded() {
         bench.reserve(&[want(&account, 100)]).1,
         Admission::Refused(Refusal::Crowded)
     );
+}
+
+#[test]
+fn a_new_account_asks_for_more_than_its_first_call() {
+    let mut bench = Bench::with(Protocol::default());
+    let account = account(1);
+    bench.waits(&[want(&account, 100)]);
+    assert_eq!(asked(&bench.outputs), [(account.id, 100, 1_600)]);
+    let answer = lease(&account, 1_600);
+    assert_eq!(admitted(&bench.apply(&answer)).len(), 1);
+    // The pace of this moment counts, long before a sweep has taken it.
+    bench.settle(&account, 100, 100);
+    bench.reserve(&[want(&account, 100)]);
+    let ten_seconds = 100 * 10 * 10;
+    let target = ten_seconds + 100;
+    assert_eq!(asked(&bench.outputs), [(account.id, 1_600, 200 + target)]);
 }
