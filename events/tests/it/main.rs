@@ -1,5 +1,5 @@
-//! Tests of the crate from outside: goldens and the page of events, the log in a seeded simulation, and the log on
-//! real Redis servers.
+//! Tests of the crate from outside: goldens and the page of events, the log in a seeded simulation, the log on real
+//! Redis servers, and windows against another calendar.
 
 #[cfg(test)]
 mod document;
@@ -11,3 +11,5 @@ mod ledger;
 mod redis_scripts;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod windows;
