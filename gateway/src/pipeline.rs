@@ -17,6 +17,7 @@ pub(crate) mod call;
 pub(crate) mod closer;
 pub(crate) mod decode;
 pub(crate) mod early_gate;
+pub(crate) mod elastic;
 pub(crate) mod final_gate;
 pub(crate) mod grant;
 pub mod live;

@@ -22,7 +22,7 @@ pub(crate) mod head;
 pub(crate) mod stream;
 pub(crate) mod whole;
 
-use self::stream::{AnswerStream, StreamParts};
+use self::stream::{AnswerStream, StreamParts, TopUps};
 
 pub(crate) async fn answer(
     gateway: &Gateway,
@@ -79,6 +79,10 @@ fn stream(
             model_name: new_name(&started).map(str::to_owned),
         }),
         choices: u64::from(started.request.choices),
+        top_ups: started.more.map(|more| {
+            let money = std::sync::Arc::clone(started.open.money());
+            Box::new(TopUps::new(*more, money))
+        }),
         call: started.open,
         shutdown: gateway.shutdown.cut.clone(),
         live: started.live,

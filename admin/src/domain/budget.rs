@@ -17,7 +17,7 @@ use crate::{
     body::member::{Member, refuse_fixed},
     command::{Decision, stamp::Stamp},
     error::{ApiError, Faults},
-    shape::budget::{AskedMode, BudgetCreate, BudgetPatch},
+    shape::budget::{BudgetCreate, BudgetPatch},
 };
 
 pub(crate) fn create(
@@ -35,7 +35,6 @@ pub(crate) fn create(
     };
     let start_at = faults.take(moment("/start_at", &asked.start_at))?.flatten();
     let end_at = faults.take(moment("/end_at", &asked.end_at))?.flatten();
-    let mode = faults.take(mode(asked.mode.unwrap_or(AskedMode::Hard)))?;
     if !owner_known {
         faults.take::<()>(Err(no_such("/owner/id", asked.owner.kind())))?;
     }
@@ -44,7 +43,7 @@ pub(crate) fn create(
         owner: asked.owner,
         period: asked.period,
         amount_nanos: NanoUsd(asked.amount_nanos),
-        mode: mode.unwrap_or(BudgetMode::Hard),
+        mode: asked.mode.unwrap_or(BudgetMode::Hard),
         timezone,
         start_at,
         end_at,
@@ -69,15 +68,10 @@ pub(crate) fn update(
     let amount = asked
         .amount_nanos
         .or_refuse_null("/amount_nanos", &before.amount_nanos.0);
-    let asked_mode = match &asked.mode {
-        Member::Absent => Ok(before.mode),
-        Member::Null => Ok(BudgetMode::Hard),
-        Member::Given(asked) => mode(*asked),
-    };
     let body = BudgetBody {
         name: asked.name.or_cleared(before.name.as_ref()),
         amount_nanos: NanoUsd(faults.take(amount)?.unwrap_or_default()),
-        mode: faults.take(asked_mode)?.unwrap_or(before.mode),
+        mode: asked.mode.or(&before.mode, || BudgetMode::Hard),
         end_at: faults.take(end_of(before, &asked.end_at))?.flatten(),
         active: asked.active.or(&before.active, || true),
         ..before.clone()
@@ -99,17 +93,6 @@ fn end_of(before: &BudgetBody, asked: &Member<String>) -> Result<Option<Timestam
             let (zone, _) = time::zone("/timezone", &before.timezone)?;
             time::moment("/end_at", text, &zone).map(Some)
         }
-    }
-}
-
-fn mode(asked: AskedMode) -> Result<BudgetMode, ApiError> {
-    match asked {
-        AskedMode::Hard => Ok(BudgetMode::Hard),
-        AskedMode::Soft => Ok(BudgetMode::Soft),
-        AskedMode::Elastic => Err(ApiError::invalid(
-            "/mode",
-            "elastic does not work yet; take hard or soft",
-        )),
     }
 }
 
@@ -167,6 +150,8 @@ mod tests {
             ("UTC", None)
         );
         assert!(make(&json!({ "amount_nanos": 0 }), true).is_ok());
+        let row: Budget = after(&make(&json!({ "mode": "elastic" }), true).unwrap());
+        assert_eq!(row.body.mode, BudgetMode::Elastic);
         let start = json!({ "start_at": "2026-01-31T13:10:00", "timezone": "europe/zurich" });
         let row: Budget = after(&make(&start, true).unwrap());
         assert_eq!(
@@ -183,7 +168,6 @@ mod tests {
             field(&json!({ "amount_nanos": 9_223_372_036_854_775_808_u64 })),
             "/amount_nanos"
         );
-        assert_eq!(field(&json!({ "mode": "elastic" })), "/mode");
         assert_eq!(field(&json!({ "mode": "strict" })), "/mode");
         assert_eq!(field(&json!({ "period": "hourly" })), "/period");
         assert_eq!(field(&json!({ "timezone": "Mars" })), "/timezone");

@@ -14,15 +14,6 @@ use utoipa::ToSchema;
 
 use crate::{body::member::Member, queries::account::AccountRow};
 
-/// A mode that may be asked for; not all of them work yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum AskedMode {
-    Hard,
-    Soft,
-    Elastic,
-}
-
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BudgetCreate {
@@ -35,10 +26,10 @@ pub(crate) struct BudgetCreate {
     pub(crate) period: Period,
     /// 0 refuses all.
     pub(crate) amount_nanos: i64,
-    /// `hard` or `soft`.
+    /// `hard`, `elastic` or `soft`.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
-    pub(crate) mode: Option<AskedMode>,
+    pub(crate) mode: Option<BudgetMode>,
     #[serde(default)]
     pub(crate) timezone: Option<String>,
     /// Windows step from it; without it they lie on the calendar of the time zone.
@@ -61,7 +52,7 @@ pub(crate) struct BudgetPatch {
     pub(crate) amount_nanos: Member<i64>,
     #[serde(default)]
     #[schema(value_type = Option<String>)]
-    pub(crate) mode: Member<AskedMode>,
+    pub(crate) mode: Member<BudgetMode>,
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub(crate) end_at: Member<String>,

@@ -73,4 +73,35 @@ pub enum BudgetMode {
     Hard,
     /// Never refuses; usage is counted.
     Soft,
+    /// Streams reserve a chunk at a time and are cut when the next one does not fit; other calls reserve as under a
+    /// hard one. Overspent by no more than what an upstream still makes between the refusal and its end.
+    Elastic,
+}
+
+impl BudgetMode {
+    /// The name on the wire.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hard => "hard",
+            Self::Soft => "soft",
+            Self::Elastic => "elastic",
+        }
+    }
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Hard, Self::Soft, Self::Elastic]
+            .into_iter()
+            .find(|mode| mode.name() == name)
+    }
+
+    /// Whether a call that does not fit is refused.
+    #[must_use]
+    pub fn refuses(self) -> bool {
+        match self {
+            Self::Hard | Self::Elastic => true,
+            Self::Soft => false,
+        }
+    }
 }

@@ -4,7 +4,10 @@ use odock_events::{
     codec,
     envelope::Meta,
     ids::UsageId,
-    payload::{account::AccountSpec, usage::UsageFinished},
+    payload::{
+        account::{AccountId, AccountSpec},
+        usage::UsageFinished,
+    },
     pricing::{CostBreakdown, TokenUsage},
     units::NanoUsd,
 };
@@ -14,7 +17,7 @@ use serde_bytes::ByteBuf;
 use super::LeaseMap;
 
 /// Written before each attempt: the record that the call becomes if nothing follows. Under a hard budget its cost is
-/// the whole reservation, else nothing, until a progress mark says more.
+/// the whole reservation, under an elastic one its input, else nothing, until a progress mark says more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Started {
     pub meta: Meta,
@@ -28,6 +31,9 @@ pub struct Progress {
     pub tokens: TokenUsage,
     pub cost: NanoUsd,
     pub breakdown: CostBreakdown,
+    /// What each account has reserved by now, where that is more than at the start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reserved: Vec<(AccountId, i64)>,
 }
 
 /// The head of each segment: with it, replay needs no earlier one.

@@ -11,8 +11,9 @@ use odock_events::{
     ids::EventId,
     kind::Event,
     payload::{
+        budget::BudgetMode,
         lease::StatedLease,
-        usage::{AttemptOutcome, UsageStatus},
+        usage::{AccountUse, AttemptOutcome, UsageStatus},
     },
 };
 
@@ -123,16 +124,26 @@ fn read_segment(
     Ok(state)
 }
 
-/// The record that an interrupted call becomes: under a hard budget the whole reservation, else its last progress.
+/// The record that an interrupted call becomes: under a hard budget the whole reservation, else its last progress. A
+/// mark of a call that has reserved more since it began says how much.
 #[must_use]
 pub fn settle_orphan(call: OpenCall, now: Timestamp) -> Envelope {
     let OpenCall { started, progress } = call;
     let (mut meta, mut usage) = (started.meta, started.usage);
-    let hard = usage.accounts.iter().any(|used| used.reserved > 0);
-    if let (false, Some(progress)) = (hard, progress) {
-        usage.tokens = progress.tokens;
-        usage.cost = progress.cost;
-        usage.breakdown = progress.breakdown;
+    let hard = |used: &AccountUse| used.account.mode == BudgetMode::Hard && used.reserved > 0;
+    if let Some(progress) = progress {
+        for used in &mut usage.accounts {
+            let now = progress
+                .reserved
+                .iter()
+                .find(|(account, _)| *account == used.account.id);
+            used.reserved = now.map_or(used.reserved, |(_, reserved)| *reserved);
+        }
+        if !usage.accounts.iter().any(hard) {
+            usage.tokens = progress.tokens;
+            usage.cost = progress.cost;
+            usage.breakdown = progress.breakdown;
+        }
     }
     usage.status = UsageStatus::Interrupted;
     usage.finished_at = now;

@@ -8,7 +8,7 @@ use odock_events::{
     examples,
     ids::{EventId, UsageId},
     kind::{Event, Kind},
-    payload::{account::AccountSpec, usage::UsageFinished},
+    payload::{account::AccountSpec, budget::BudgetMode, usage::UsageFinished},
     units::NanoUsd,
 };
 use tempfile::TempDir;
@@ -129,6 +129,7 @@ fn what_was_written_is_there_after_a_restart() {
         tokens: second.usage.tokens,
         cost: NanoUsd(7),
         breakdown: second.usage.breakdown,
+        reserved: Vec::new(),
     };
     journal.progress(&progress).unwrap();
     assert_eq!(finish(&journal, first).unwrap(), 1);
@@ -344,6 +345,7 @@ fn an_interrupted_call_costs_its_reservation_or_its_last_progress() {
             tokens: started.usage.tokens,
             cost: NanoUsd(7),
             breakdown: started.usage.breakdown,
+            reserved: Vec::new(),
         });
         settle_orphan(OpenCall { started, progress }, now)
     };
@@ -355,5 +357,34 @@ fn an_interrupted_call_costs_its_reservation_or_its_last_progress() {
         };
         assert_eq!((usage.cost.0, usage.attempts[0].cost_nanos.0), (cost, cost));
         assert_eq!(usage.latency_ms, 3_000);
+    }
+}
+
+#[test]
+fn an_interrupted_stream_of_an_elastic_budget_costs_its_last_mark_of_what_it_has_reserved_by_then()
+{
+    let mut started = started();
+    let used = &mut started.usage.accounts[0];
+    (used.account.mode, used.reserved) = (BudgetMode::Elastic, 100);
+    let account = used.account.id;
+    started.usage.cost = NanoUsd(3);
+    let mark = Progress {
+        usage_id: started.usage.usage_id,
+        tokens: started.usage.tokens,
+        cost: NanoUsd(150),
+        breakdown: started.usage.breakdown,
+        reserved: vec![(account, 200)],
+    };
+    for (progress, cost, reserved) in [(None, 3, 100), (Some(mark), 150, 200)] {
+        let call = OpenCall {
+            started: started.clone(),
+            progress,
+        };
+        let Event::UsageFinished(usage) = settle_orphan(call, started.meta.occurred_at).event
+        else {
+            panic!("not usage")
+        };
+        assert_eq!((usage.cost.0, usage.accounts[0].reserved), (cost, reserved));
+        assert_eq!(settled_by(&usage), [(account, cost)]);
     }
 }

@@ -3,7 +3,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use odock_events::ledger::purse::{CallNumber, Refusal};
+use odock_events::{
+    ledger::purse::{CallNumber, Refusal},
+    payload::account::AccountId,
+};
 use tokio::sync::{Notify, oneshot};
 
 use super::Uses;
@@ -20,6 +23,11 @@ pub struct Reservation {
 impl Reservation {
     pub(super) fn new(uses: Uses, mailbox: Arc<Mailbox>) -> Self {
         Self { uses, mailbox }
+    }
+
+    /// What it takes of each account.
+    pub(crate) fn uses(&self) -> &[(AccountId, i64)] {
+        &self.uses
     }
 
     /// The call has a `started` record: from now on it is settled by its `finished`, whoever is dropped. Gives back

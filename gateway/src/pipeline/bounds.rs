@@ -56,6 +56,17 @@ impl Bounds {
     }
 }
 
+/// The most that a call can cost while its output is no longer than `output`: what a stream reserves chunk by chunk.
+pub(crate) fn cost_up_to(
+    request: &ChatRequest,
+    model: &Model,
+    output: u64,
+) -> Result<NanoUsd, Unbounded> {
+    let config = &model.body.config;
+    let pricing = priced(model)?;
+    cost(request, config, pricing, input(request, config)?, output)
+}
+
 impl Unbounded {
     fn because(why: &'static str) -> Self {
         Self(Cow::Borrowed(why))

@@ -15,9 +15,9 @@ use tokio::sync::mpsc::OwnedPermit;
 
 use super::record::{CallRecord, Ending, Produced, reservations, settlements};
 use crate::{
-    journal::{Journal, Progress, Started},
+    journal::{Journal, JournalError, Started},
     limits::{Limits, receipt::Receipts},
-    money::Money,
+    money::{Money, Reservation},
     telemetry::metrics::Metrics,
 };
 
@@ -78,15 +78,7 @@ impl OpenCall {
     /// Writes what there is so far to the journal, for the case that the gateway dies.
     pub(crate) fn mark(&self) {
         let Some(record) = &self.record else { return };
-        let (used, cost) = record.price(record.so_far);
-        let usage_id = record.started.usage.usage_id;
-        let progress = Progress {
-            usage_id,
-            tokens: used.tokens,
-            cost: cost.total,
-            breakdown: cost.breakdown,
-        };
-        if let Err(error) = self.books.journal.progress(&progress) {
+        if let Err(error) = self.books.journal.progress(&record.progress()) {
             tracing::warn!(%error, "progress mark not written");
         }
     }
@@ -94,6 +86,25 @@ impl OpenCall {
     /// What it holds of limits.
     pub(crate) fn limits(&self) -> Option<&Receipts> {
         self.record.as_ref().map(|record| &record.limits)
+    }
+
+    /// The call has reserved more. It counts once it is in the journal; what the journal does not take is released.
+    pub(crate) fn top_up(&mut self, more: Reservation) -> Result<(), JournalError> {
+        let Some(record) = &mut self.record else {
+            return Ok(());
+        };
+        record.reserve_more(more.uses());
+        if let Err(error) = self.books.journal.progress(&record.progress()) {
+            record.reserve_less(more.uses());
+            return Err(error);
+        }
+        more.keep();
+        Ok(())
+    }
+
+    /// Where its money comes from.
+    pub(crate) fn money(&self) -> &Arc<Money> {
+        &self.books.money
     }
 
     /// What it costs with this outcome, before it is finished.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use odock_events::{
     clock::Timestamp,
     payload::{
-        account::AccountId,
+        account::{AccountId, Unit},
+        budget::BudgetMode,
         model::ModelConfig,
         usage::{AttemptOutcome, UsageFinished, UsageStatus},
     },
@@ -23,7 +24,7 @@ use crate::{
         request::{AskedTier, ChatRequest, SearchSize},
         usage::Usage,
     },
-    journal::Started,
+    journal::{Progress, Started},
     limits::receipt::Receipts,
 };
 
@@ -36,6 +37,8 @@ pub(crate) struct CallRecord {
     pub(crate) model: Arc<Model>,
     pub(crate) asked: Asked,
     pub(crate) first_byte_at: Option<Timestamp>,
+    /// It has reserved more since it began.
+    pub(crate) topped_up: bool,
     /// What there is so far: counts if the caller goes away now.
     pub(crate) so_far: Produced,
     /// What it holds of limits until it ends.
@@ -164,6 +167,66 @@ impl CallRecord {
 
     fn pricing(&self) -> Option<&Pricing> {
         self.model.body.price.pricing.as_deref()
+    }
+
+    /// Whether all that it can cost is reserved on some account.
+    pub(crate) fn reserves_whole(&self) -> bool {
+        let mut accounts = self.started.usage.accounts.iter();
+        accounts.any(|used| used.account.mode == BudgetMode::Hard && used.reserved > 0)
+    }
+
+    /// Until its end it counts for what there is so far, not for what it has reserved.
+    pub(crate) fn owes_what_there_is(&mut self) {
+        let (used, cost) = self.price(self.so_far);
+        let usage = &mut self.started.usage;
+        (usage.tokens, usage.cost, usage.breakdown) = (used.tokens, cost.total, cost.breakdown);
+        if let Some(attempt) = usage.attempts.last_mut() {
+            attempt.cost_nanos = cost.total;
+        }
+    }
+
+    /// A mark of how far it has come.
+    pub(crate) fn progress(&self) -> Progress {
+        let (used, cost) = self.price(self.so_far);
+        let usage = &self.started.usage;
+        Progress {
+            usage_id: usage.usage_id,
+            tokens: used.tokens,
+            cost: cost.total,
+            breakdown: cost.breakdown,
+            reserved: if self.topped_up {
+                reservations(usage)
+            } else {
+                Vec::new()
+            },
+        }
+    }
+
+    /// Adds to what the accounts have reserved, and to R.
+    pub(crate) fn reserve_more(&mut self, uses: &[(AccountId, i64)]) {
+        self.topped_up = true;
+        self.change_reserved(uses, 1);
+    }
+
+    pub(crate) fn reserve_less(&mut self, uses: &[(AccountId, i64)]) {
+        self.change_reserved(uses, -1);
+    }
+
+    fn change_reserved(&mut self, uses: &[(AccountId, i64)], sign: i64) {
+        let usage = &mut self.started.usage;
+        let mut most = 0;
+        for used in &mut usage.accounts {
+            let own = uses
+                .iter()
+                .filter(|(account, _)| *account == used.account.id);
+            used.reserved += sign * own.map(|(_, amount)| amount).sum::<i64>();
+            if used.account.unit == Unit::Nanos {
+                most = used.reserved.max(most);
+            }
+        }
+        if let Some(attempt) = usage.attempts.last_mut() {
+            attempt.reserved = NanoUsd(most);
+        }
     }
 
     /// The finished record.

@@ -9,11 +9,13 @@ use odock_events::{
     ids::{AttemptId, UsageId},
     payload::usage::{Attempt, AttemptOutcome, TokenDetails, UsageFinished, UsageStatus},
     pricing::{CostBreakdown, Pieces, ServiceTier, TokenUsage},
+    units::NanoUsd,
 };
 
 use super::{
     authenticate,
     decode::Origin,
+    elastic::Chunks,
     grant::{Granted, Target},
     live::LiveCall,
     open_call::OpenCall,
@@ -39,6 +41,8 @@ pub(crate) struct StartedCall {
     pub(crate) target: Target,
     pub(crate) authorization: HeaderValue,
     pub(crate) output_cap: Option<u64>,
+    /// How a stream under an elastic budget goes on.
+    pub(crate) more: Option<Box<Chunks>>,
     /// Cut when the key stops being valid.
     pub(crate) live: LiveCall,
 }
@@ -137,6 +141,7 @@ fn into_started(
     let Reserved {
         granted,
         output_cap,
+        more,
         ..
     } = reserved;
     let Granted {
@@ -159,11 +164,13 @@ fn into_started(
         target,
         authorization,
         output_cap,
+        more,
         live,
     }
 }
 
-/// What the call becomes if the gateway dies with it: interrupted, and under a hard budget all of R.
+/// What the call becomes if the gateway dies with it: interrupted, under a hard budget all of R, under an elastic one
+/// what came in. Marks raise the latter as the call goes on.
 fn draft(gateway: &Gateway, reserved: &Reserved) -> Box<CallRecord> {
     let Granted {
         origin,
@@ -228,12 +235,17 @@ fn draft(gateway: &Gateway, reserved: &Reserved) -> Box<CallRecord> {
         estimated: true,
         ..Meta::new(usage_id.into(), 0, now)
     };
-    Box::new(CallRecord {
+    let mut record = Box::new(CallRecord {
         started: Started { meta, usage },
         model: std::sync::Arc::clone(model),
         asked: Asked::of(request, &model.body.config),
         first_byte_at: None,
+        topped_up: false,
         so_far: Produced::Counted { output: 0 },
         limits: origin.limits.clone(),
-    })
+    });
+    if !record.reserves_whole() && reserved.upper_bound > NanoUsd::ZERO {
+        record.owes_what_there_is();
+    }
+    record
 }

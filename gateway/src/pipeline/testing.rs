@@ -137,6 +137,7 @@ pub(crate) fn call_record(pricing: Option<Pricing>, reserved: i64) -> CallRecord
             ..Asked::default()
         },
         first_byte_at: None,
+        topped_up: false,
         so_far: Produced::Counted { output: 0 },
         limits: Receipts::default(),
     }

@@ -4,6 +4,7 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
+    ops::ControlFlow,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -23,10 +24,16 @@ use crate::{
         live::LiveCall,
         open_call::OpenCall,
         record::{Ending, Produced},
+        reserve::refused,
     },
     provider::client::{Silence, UpstreamFailure},
     telemetry::metrics::Metrics,
 };
+
+mod top_up;
+
+use self::top_up::TopUp;
+pub(crate) use self::top_up::TopUps;
 
 pub(crate) struct AnswerStream<B> {
     upstream: B,
@@ -43,6 +50,8 @@ pub(crate) struct AnswerStream<B> {
     shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
     live: LiveCall,
     marked: Mark,
+    /// Under an elastic budget.
+    top_ups: Option<Box<TopUps>>,
 }
 
 /// The last progress mark.
@@ -59,6 +68,7 @@ pub(crate) struct StreamParts<B> {
     pub(crate) reader: StreamReader,
     pub(crate) call: OpenCall,
     pub(crate) choices: u64,
+    pub(crate) top_ups: Option<Box<TopUps>>,
     /// Cancelled when the gateway can wait no longer.
     pub(crate) shutdown: CancellationToken,
     pub(crate) live: LiveCall,
@@ -88,6 +98,7 @@ where
                 at: Instant::now(),
                 output: 0,
             },
+            top_ups: parts.top_ups,
         }
     }
 
@@ -101,6 +112,9 @@ where
             self.fail_cut(Code::ShuttingDown);
             return Poll::Ready(());
         }
+        if ready!(self.poll_top_up(context)).is_break() {
+            return Poll::Ready(());
+        }
         match ready!(self.silence.poll_next(&mut self.upstream, context)) {
             Ok(Some(frame)) => {
                 if let Ok(piece) = frame.into_data() {
@@ -111,6 +125,29 @@ where
             Err(failure) => self.fail(&GatewayError::from(failure.code()), &failure),
         }
         Poll::Ready(())
+    }
+
+    /// Money for what comes next, under an elastic budget. Broken off, the stream has ended.
+    fn poll_top_up(&mut self, context: &mut Context<'_>) -> Poll<ControlFlow<()>> {
+        let (Some(top_ups), Some(call)) = (&mut self.top_ups, &mut self.call) else {
+            return Poll::Ready(ControlFlow::Continue(()));
+        };
+        let produced = self.reader.summary().estimated_output_tokens();
+        let error = match ready!(top_ups.poll(produced, context)) {
+            TopUp::Nothing => return Poll::Ready(ControlFlow::Continue(())),
+            TopUp::Taken(more) => match call.top_up(more) {
+                Ok(()) => return Poll::Ready(ControlFlow::Continue(())),
+                Err(error) => GatewayError::from(Code::JournalUnavailable).with_cause(error),
+            },
+            TopUp::Refused(refusal) => {
+                let said = format!("the stream was cut after about {produced} tokens of output");
+                refused(&self.metrics, *refusal, &said)
+            }
+        };
+        self.last_words(&error);
+        self.finish(UsageStatus::ClientClosed, AttemptOutcome::ClientClosed);
+        self.ended = true;
+        Poll::Ready(ControlFlow::Break(()))
     }
 
     fn take_in(&mut self, piece: &Bytes) {

@@ -67,6 +67,7 @@ impl Model {
                     tokens: call.started.usage.tokens,
                     cost: NanoUsd(call.progress.as_ref().map_or(1, |last| last.cost.0 + 1)),
                     breakdown: call.started.usage.breakdown,
+                    reserved: Vec::new(),
                 };
                 journal.progress(&mark).unwrap();
                 call.progress = Some(mark);

@@ -62,6 +62,7 @@ where
         reader: StreamReader::new(StreamOptions::default()),
         call: books.open(record),
         choices: 1,
+        top_ups: None,
         shutdown: shutdown.clone(),
         live: live.enter(key_id, UsageId::generate()),
         metrics: Arc::clone(&books.books.metrics),

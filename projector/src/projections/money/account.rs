@@ -56,11 +56,7 @@ impl AccountRow {
                 "nanos" => Unit::Nanos,
                 _ => return Err(foreign(self.unit)),
             },
-            mode: match self.mode.as_str() {
-                "hard" => BudgetMode::Hard,
-                "soft" => BudgetMode::Soft,
-                _ => return Err(foreign(self.mode)),
-            },
+            mode: BudgetMode::from_name(&self.mode).ok_or_else(|| foreign(self.mode))?,
             limit: self.limit_amount,
             window_end: self.window_end.map(Timestamp::from_datetime),
             held: self.held,
@@ -106,13 +102,6 @@ fn unit_name(unit: Unit) -> &'static str {
     }
 }
 
-fn mode_name(mode: BudgetMode) -> &'static str {
-    match mode {
-        BudgetMode::Hard => "hard",
-        BudgetMode::Soft => "soft",
-    }
-}
-
 /// Inserts those that do not exist, in order, and says which. A second transaction that opens the same one waits here.
 pub(super) async fn insert_missing(
     connection: &mut PgConnection,
@@ -140,7 +129,7 @@ pub(super) async fn insert_missing(
     let kinds: Vec<&str> = specs.iter().map(|spec| spec.owner.kind()).collect();
     let owners: Vec<Uuid> = specs.iter().map(|spec| owner_id(&spec.owner)).collect();
     let units: Vec<&str> = specs.iter().map(|spec| unit_name(spec.unit)).collect();
-    let modes: Vec<&str> = specs.iter().map(|spec| mode_name(spec.mode)).collect();
+    let modes: Vec<&str> = specs.iter().map(|spec| spec.mode.name()).collect();
     let limits: Vec<i64> = specs.iter().map(|spec| spec.limit.0).collect();
     let inserted: Vec<(Uuid, Time)> = sqlx::query_as(
         "INSERT INTO account (budget_id, window_start, window_end, organisation_id, owner_kind,
@@ -267,7 +256,7 @@ pub(super) async fn update(
     };
     let modes: Vec<&str> = accounts
         .iter()
-        .map(|(_, account, _)| mode_name(account.mode))
+        .map(|(_, account, _)| account.mode.name())
         .collect();
     let closed: Vec<bool> = accounts
         .iter()
