@@ -65,7 +65,7 @@ bench: setup ## measure: gateway against nginx, the whole system, the push of co
 	$(TARGET)/release/odock-benches all $(BENCH)
 
 chaos: setup build ## longer schedules of failures, seeds printed
-	ODOCK_CHAOS_ROUNDS=$${ODOCK_CHAOS_ROUNDS:-20} \
+	ODOCK_CHAOS_ROUNDS=$${ODOCK_CHAOS_ROUNDS:-100} \
 	  $(CARGO) nextest run --workspace --locked --profile chaos -E 'test(/(^|::)chaos_/)' --no-capture
 
 soak: setup build ## steady load for long, with outages of minutes

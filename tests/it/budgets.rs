@@ -1,6 +1,9 @@
 //! Money: reservations, denials, windows, over one gateway and several.
 
 mod changes;
+mod chaos;
 mod crowd;
+mod elastic;
+mod exhaustion;
 mod owners;
 mod windows;
