@@ -2,9 +2,10 @@
 //! rounds; the whole system per governed request; the projector; the push of configuration. `make bench` runs all.
 //!
 //! Reading order: [`scenario`] (what is measured), [`targets`] (against what), [`load`], [`stub`], [`stack`],
-//! [`process`], [`table`].
+//! [`process`], [`table`]; [`micro`] is apart: the rules alone.
 
 pub mod load;
+pub mod micro;
 pub mod process;
 pub mod push;
 pub mod scenario;

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Instant};
 
 use clap::{Parser, Subcommand};
 use odock_benches::{
-    push,
+    micro, push,
     scenario::{self, Effort},
     stack::{self, Stack},
     stub, targets, throughput,
@@ -31,6 +31,8 @@ enum What {
     Gateway,
     /// CPU of all parts per governed request, the projector, a rebuild.
     System,
+    /// The rules of money alone, without processes.
+    Micro,
     /// A change until all gateways have applied it.
     Push,
     /// The stub upstream alone.
@@ -42,6 +44,12 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     if let What::Stub { addr } = arguments.what {
         return stub::serve(addr);
+    }
+    if matches!(arguments.what, What::All | What::Micro) {
+        micro::run(arguments.rounds)?;
+    }
+    if arguments.what == What::Micro {
+        return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
