@@ -123,19 +123,20 @@ fn computed(period: Period, zone: Tz, start_at: Option<i64>, at: i64) -> Option<
     Some((start.seconds(), end?.seconds()))
 }
 
-/// Moments of 2016 to 2034, half of them within a few seconds of a change of a clock or of a month's end.
+/// Moments of 2005 to 2022: what is past is the same in every copy of the time zone database. Half of them within a few seconds of a change of a clock or of a month's end.
 fn moment() -> impl Strategy<Value = (Tz, i64)> {
     let zone = prop::sample::select(ZONES.to_vec());
-    let any = (zone.clone(), 1_451_606_400_i64..2_051_222_400);
-    let edge = (any.clone(), -2_i64..3, any::<bool>()).prop_map(|((zone, at), beside, clock)| {
-        let edge = if clock {
-            next_change(zone, at)
-        } else {
-            month_end(zone, at)
-        };
-        (zone, edge + beside)
-    });
-    prop_oneof![any, edge]
+    let anywhere = (zone.clone(), 1_104_537_600_i64..1_640_995_200);
+    let edge =
+        (anywhere.clone(), -2_i64..3, any::<bool>()).prop_map(|((zone, at), beside, clock)| {
+            let edge = if clock {
+                next_change(zone, at)
+            } else {
+                month_end(zone, at)
+            };
+            (zone, edge + beside)
+        });
+    prop_oneof![anywhere, edge]
 }
 
 /// The next moment at which the zone's offset changes; the moment itself where it never does.
@@ -181,7 +182,7 @@ proptest! {
 
     #[test]
     fn line_077_windows_with_a_start_are_those_of_an_independent_calendar(
-        (zone, start) in moment(), after in 0_i64..(900 * DAY), edge in any::<bool>(),
+        (zone, start) in moment(), after in 0_i64..(500 * DAY), edge in any::<bool>(),
         period in prop::sample::select(PERIODS.to_vec()),
     ) {
         let at = if edge { next_change(zone, start + after) } else { start + after };
