@@ -36,7 +36,15 @@ pub fn window_at(budget: &BudgetBody, at: Timestamp) -> Option<Window> {
 }
 
 fn calendar(period: Period, at: &Zoned) -> Option<Window> {
-    let today = at.date();
+    let window = calendar_of(period, at, at.date())?;
+    // Clocks that go back over midnight show a day again that is over: it is not begun anew.
+    match window.end {
+        Some(end) if end <= timestamp(at) => calendar_of(period, at, at.date().tomorrow().ok()?),
+        Some(_) | None => Some(window),
+    }
+}
+
+fn calendar_of(period: Period, at: &Zoned, today: civil::Date) -> Option<Window> {
     let (first, next) = match period {
         Period::Daily => (today, today.checked_add(1.day()).ok()?),
         Period::Weekly => {
