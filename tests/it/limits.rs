@@ -9,7 +9,7 @@ mod slots;
 use std::time::Duration;
 
 use odock_tests::{Tenant, tenant::Key, wait::wait_for};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Gives a key these policies; every gateway has them when this returns.
 pub(crate) async fn limit_key(tenant: &Tenant, key: &Key, policies: Value) -> anyhow::Result<()> {
@@ -20,7 +20,8 @@ pub(crate) async fn limit_key(tenant: &Tenant, key: &Key, policies: Value) -> an
 
 /// Limits of requests alone.
 pub(crate) fn requests(limits: Value) -> Value {
-    json!({ "ratelimit": { "requests": limits } })
+    let limits = Map::from_iter([("requests".to_owned(), limits)]);
+    json!({ "ratelimit": limits })
 }
 
 /// Waits, by Redis' clock, until so much of the minute lies ahead: what follows stays in one window.

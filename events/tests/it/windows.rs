@@ -92,19 +92,18 @@ fn model(period: Period, zone: Tz, start_at: Option<i64>, at: i64) -> (i64, i64)
             .with_timezone(&zone)
     };
     let at = moment(at);
-    let first = match start_at {
-        Some(start) => moment(start),
+    let first = if let Some(start) = start_at {
+        moment(start)
+    } else {
         // The first of January, or the Monday before it.
-        None => {
-            let january = at.date_naive().with_ordinal(1).unwrap();
-            let back = if period == Period::Weekly {
-                january.weekday().num_days_from_monday()
-            } else {
-                0
-            };
-            let first = january - Days::new(u64::from(back));
-            resolve(zone, first.and_hms_opt(0, 0, 0).unwrap())
-        }
+        let january = at.date_naive().with_ordinal(1).unwrap();
+        let back = if period == Period::Weekly {
+            january.weekday().num_days_from_monday()
+        } else {
+            0
+        };
+        let first = january - Days::new(u64::from(back));
+        resolve(zone, first.and_hms_opt(0, 0, 0).unwrap())
     };
     let mut windows = (0..).map(|count| step(zone, period, first, count));
     let mut start = windows.next().unwrap();

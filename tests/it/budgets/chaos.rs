@@ -36,7 +36,7 @@ enum Victim {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chaos_line_170_no_kill_of_gateways_projectors_or_redis_overspends_or_leaks_a_nano()
 -> anyhow::Result<()> {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let number = |name: &str| std::env::var_os(name)?.to_str()?.parse().ok();
     let rounds: u64 = number("ODOCK_CHAOS_ROUNDS").unwrap_or(ROUNDS);
     let first: u64 = number("ODOCK_CHAOS_SEED").unwrap_or(1);
     let mut stack = Stack::builder()

@@ -15,12 +15,13 @@ use odock_tests::{
     tenant::{Key, token_pricing},
     wait::wait_until,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::limit_key;
 
 fn concurrency(limits: Value) -> Value {
-    json!({ "ratelimit": { "concurrency": limits } })
+    let limits = Map::from_iter([("concurrency".to_owned(), limits)]);
+    json!({ "ratelimit": limits })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -52,9 +53,9 @@ async fn line_064_five_slots_on_four_gateways_never_become_six_though_some_are_k
         over.store(true, Ordering::Relaxed);
         anyhow::Ok(())
     };
-    let (loaded, blown) = tokio::join!(load, blows);
-    loaded?;
-    blown?;
+    let (called, struck) = tokio::join!(load, blows);
+    called?;
+    struck?;
     let rows = stack.demo.rows(0).await?;
     let most = most_at_once(&rows);
     assert!(most <= 5, "{most} calls were at the upstream at once");

@@ -118,15 +118,15 @@ async fn whoever_asked_first_has_the_turn_at_a_boundary_until_it_ends_or_expires
     let log = server.open_log().await;
     let (here, elsewhere) = (Some(OrganisationId::generate()), None);
     let (first, second) = (CommandId::generate(), CommandId::generate());
-    let long = Duration::from_secs(60);
+    let minute = Duration::from_secs(60);
     let turn = async |boundary| {
         let opening = log.management_opening(boundary).await.unwrap();
         assert_eq!(opening.generation, Some(1));
         opening.turn
     };
     assert_eq!(turn(here).await, None);
-    log.take_turn(here, first, long).await.unwrap();
-    log.take_turn(here, second, long).await.unwrap();
+    log.take_turn(here, first, minute).await.unwrap();
+    log.take_turn(here, second, minute).await.unwrap();
     assert_eq!(
         (turn(here).await, turn(elsewhere).await),
         (Some(first), None)
