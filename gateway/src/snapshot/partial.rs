@@ -10,6 +10,7 @@ use odock_events::{
 };
 
 use super::{KeyEntry, Snapshot};
+use crate::limits::scope::ScopeId;
 
 /// The most keys that a snapshot may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +101,9 @@ impl Snapshot {
             models,
         };
         next.keys.insert(key.body.secret_sha256, Arc::new(entry));
+        // A load that had no room for the key did not read its policy either.
+        let scope = ScopeId::key(key.id, key.organisation_id);
+        next.policies.put(scope, &key.body.policies);
         next
     }
 
@@ -116,5 +120,21 @@ impl Snapshot {
 
     pub(super) fn key_ids(&self) -> impl Iterator<Item = KeyId> {
         self.keys.values().map(|entry| entry.key.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::testing::World, *};
+
+    #[test]
+    fn a_key_that_was_looked_up_brings_its_policy() {
+        let mut key = World::new().key(1);
+        let limits = serde_json::json!({ "requests": { "per_minute": 1 } });
+        key.body.policies.insert("ratelimit".to_owned(), limits);
+        let without = Snapshot::default();
+        assert!(without.policies.of(key.id.0).is_none());
+        let with = without.with_key(&key, &[]);
+        assert!(with.policies.of(key.id.0).is_some());
     }
 }
