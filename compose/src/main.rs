@@ -44,6 +44,9 @@ enum Command {
     CheckConfig(check_config::CheckConfigOptions),
     Rebuild(rebuild::RebuildOptions),
     Doctor(doctor::DoctorOptions),
+    /// End what a killed `up` leaves.
+    #[command(hide = true, name = up::orphans::COMMAND)]
+    EndOrphans,
 }
 
 fn main() -> ExitCode {
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::CheckConfig(options) => check_config::run(&options),
         Command::Rebuild(options) => rebuild::run(&options),
         Command::Doctor(options) => doctor::run(&options),
+        Command::EndOrphans => up::orphans::run(),
     };
     outcome.map_or_else(terminal::fail, |()| ExitCode::SUCCESS)
 }

@@ -7,6 +7,7 @@ pub(crate) mod child;
 pub(crate) mod data_dir;
 pub(crate) mod files;
 mod options;
+pub(crate) mod orphans;
 pub(crate) mod ports;
 mod process;
 pub(crate) mod programs;
@@ -61,7 +62,8 @@ async fn run_until_stopped(options: UpOptions) -> anyhow::Result<()> {
     files::remove(&dir.ready_json())?;
     process::end_leftovers(&dir.run()).await?;
     let ports = Ports::choose(&options)?;
-    let supervisor = Supervisor::new(dir.run(), options.restart, stop.at_once.clone());
+    let watch = orphans::Watch::begin(&find_self()?, &dir.logs().join("end-orphans.log"))?;
+    let supervisor = Supervisor::new(dir.run(), options.restart, watch, stop.at_once.clone());
     let started = tokio::select! {
         started = Box::pin(start_all(&options, &dir, ports, &supervisor)) => Some(started),
         () = stop.in_order.cancelled() => None,

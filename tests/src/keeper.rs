@@ -73,6 +73,10 @@ impl Kept {
 /// Starts a program; its end is its owner's.
 pub fn start(program: &Program, owner: Owner) -> anyhow::Result<Kept> {
     let pid_file = program.log.with_extension("pid");
+    // That of an earlier program with the same log is not this one's.
+    if pid_file.exists() {
+        std::fs::remove_file(&pid_file)?;
+    }
     let log =
         File::create(&program.log).with_context(|| format!("write {}", program.log.display()))?;
     let mut command = Command::new("/bin/sh");

@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{files, options::Restart, process};
+use super::{files, options::Restart, orphans, process, supervisor::Stage};
 use crate::terminal::complain;
 
 /// How to run one child.
@@ -59,6 +59,8 @@ pub(crate) enum ChildState {
 /// Where a child's task tells what it does, and what tells it to stop.
 pub(crate) struct Control {
     pub(crate) run_dir: PathBuf,
+    pub(crate) stage: Stage,
+    pub(crate) watch: orphans::Watch,
     pub(crate) restart: Restart,
     pub(crate) stop: CancellationToken,
     pub(crate) stop_at_once: CancellationToken,
@@ -125,7 +127,10 @@ async fn run_once(plan: &ChildPlan, control: &Control) -> io::Result<Ended> {
             why: "ended at once".to_owned(),
         });
     };
-    process::note(&control.run_dir, &plan.name, pid)?;
+    let identity = process::note(&control.run_dir, &plan.name, pid)?;
+    control
+        .watch
+        .name(control.stage, plan.stop_signal, &identity);
     publish_pid(plan, control, pid);
     let was_ready = tokio::select! {
         () = control.stop.cancelled() => None,

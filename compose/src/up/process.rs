@@ -12,9 +12,11 @@ use tokio::time::{Instant, sleep};
 
 use super::files;
 
-/// Notes that `pid` is the child of this name.
-pub(crate) fn note(run_dir: &Path, name: &str, pid: u32) -> io::Result<()> {
-    files::replace(&pid_file(run_dir, name), identity(pid)?.as_bytes())
+/// Notes that `pid` is the child of this name, and says who it is.
+pub(crate) fn note(run_dir: &Path, name: &str, pid: u32) -> io::Result<String> {
+    let identity = identity(pid)?;
+    files::replace(&pid_file(run_dir, name), identity.as_bytes())?;
+    Ok(identity)
 }
 
 pub(crate) fn forget(run_dir: &Path, name: &str) -> io::Result<()> {
@@ -26,8 +28,14 @@ pub(crate) fn is_running(pid: u32) -> bool {
     read_stat(pid).is_ok_and(|stat| stat.state != "Z" && stat.state != "X")
 }
 
-/// Ends every child that a killed `up` left, and removes what an earlier run noted of its children. Services end by
-/// themselves when their parent does; the stores do not.
+/// The process that was noted, if its number still belongs to it.
+pub(crate) fn who_is(noted: &str) -> Option<u32> {
+    let pid: u32 = noted.split_whitespace().next()?.parse().ok()?;
+    identity(pid).is_ok_and(|now| now == noted).then_some(pid)
+}
+
+/// Ends every child that a killed `up` left and that `end-orphans` has not ended yet, and removes what an earlier run
+/// noted of its children.
 pub(crate) async fn end_leftovers(run_dir: &Path) -> anyhow::Result<()> {
     let mut leftovers = Vec::new();
     for entry in fs::read_dir(run_dir)? {
@@ -37,11 +45,7 @@ pub(crate) async fn end_leftovers(run_dir: &Path) -> anyhow::Result<()> {
             continue;
         }
         let noted = fs::read_to_string(&path)?;
-        let pid = noted
-            .split_whitespace()
-            .next()
-            .and_then(|pid| pid.parse::<u32>().ok());
-        match pid.filter(|pid| identity(*pid).is_ok_and(|now| now == noted)) {
+        match who_is(&noted) {
             Some(pid) => leftovers.push((path, pid)),
             None => files::remove(&path)?,
         }

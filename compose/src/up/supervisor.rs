@@ -14,6 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     child::{self, ChildPlan, ChildState, Control},
     options::Restart,
+    orphans::Watch,
 };
 
 /// Children that are ended together.
@@ -36,14 +37,20 @@ struct StageControl {
 pub(crate) struct Supervisor {
     run_dir: PathBuf,
     restart: Restart,
+    watch: Watch,
     stages: Vec<StageControl>,
     at_once: CancellationToken,
     pids: watch::Sender<BTreeMap<String, u32>>,
 }
 
 impl Supervisor {
-    /// `at_once` kills whatever is still ending.
-    pub(crate) fn new(run_dir: PathBuf, restart: Restart, at_once: CancellationToken) -> Self {
+    /// `watch` ends the children when this process is killed; `at_once` kills whatever is still ending.
+    pub(crate) fn new(
+        run_dir: PathBuf,
+        restart: Restart,
+        watch: Watch,
+        at_once: CancellationToken,
+    ) -> Self {
         let order = [
             Stage::Gateways,
             Stage::Services,
@@ -58,6 +65,7 @@ impl Supervisor {
         Self {
             run_dir,
             restart,
+            watch,
             stages: stages.into(),
             at_once,
             pids: watch::Sender::new(BTreeMap::new()),
@@ -82,6 +90,8 @@ impl Supervisor {
         };
         let control = Control {
             run_dir: self.run_dir.clone(),
+            stage: group.stage,
+            watch: self.watch.clone(),
             restart: self.restart,
             stop: group.stop.clone(),
             stop_at_once: self.at_once.clone(),
@@ -181,7 +191,8 @@ mod tests {
         r#"trap '' TERM; echo "{\"pid\":$$}" > READY; while :; do sleep 0.05; done"#;
 
     fn supervisor(dir: &Path, restart: Restart) -> Supervisor {
-        Supervisor::new(dir.to_owned(), restart, CancellationToken::new())
+        let watch = Watch::nobody();
+        Supervisor::new(dir.to_owned(), restart, watch, CancellationToken::new())
     }
 
     async fn pid_other_than(

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use odock_tests::{
     Stack,
     accounting::assert_accounted,
     client::say,
-    keeper,
+    invariants::assert_invariants,
+    keeper, place,
     stack::Service,
     tenant::token_pricing,
     wait::{wait_until, within},
@@ -78,14 +80,7 @@ async fn line_148_up_starts_from_nothing_with_its_own_stores_and_stops_in_order(
 -> anyhow::Result<()> {
     let stack = Stack::builder().private_stores().start().await?;
     let ready = &stack.ready;
-    let pids: Vec<u32> = [ready.pids.postgres, ready.pids.redis, ready.pids.demo]
-        .into_iter()
-        .flatten()
-        .chain(ready.pids.gateway.iter().copied())
-        .chain(ready.pids.projector.iter().copied())
-        .chain(ready.pids.admin.iter().copied())
-        .chain([ready.pids.up])
-        .collect();
+    let pids = ready.pids.all();
     assert_eq!(pids.len(), 7);
     stack
         .gateway(0)?
@@ -107,13 +102,49 @@ async fn line_148_up_starts_from_nothing_with_its_own_stores_and_stops_in_order(
     let said = String::from_utf8_lossy(&second.stderr);
     assert!(said.contains(&ready.pids.up.to_string()), "{said}");
 
-    let (before, data_dir) = (pids.clone(), stack.data_dir.clone());
+    let data_dir = stack.data_dir.clone();
     stack.stop().await?;
     assert!(!data_dir.join("ready.json").exists());
-    for pid in before {
+    for pid in pids {
         keeper::wait_gone(pid, Duration::from_secs(5)).await?;
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn line_171_a_killed_up_leaves_no_process_and_the_next_one_goes_on_with_the_data()
+-> anyhow::Result<()> {
+    let stack = Stack::builder().private_stores().start().await?;
+    let ready = stack.ready.clone();
+    let key = ready.seeded_key()?;
+    let hi = say("demo-fast", "hi");
+    stack.gateway(0)?.chat(key, &hi).await?.expect(200)?;
+    let records = assert_accounted(&stack).await?.records.len();
+    // One in flight, and one service that cannot end by itself.
+    let mut stream = stack
+        .gateway(0)?
+        .stream(key, &say("demo-slow", "hi"))
+        .await?;
+    stream.read_at_least(1).await?;
+    keeper::send(stack.pid(Service::Admin)?, Signal::SIGSTOP);
+    place::keep(&stack.data_dir)?;
+    keeper::kill(ready.pids.up).await?;
+    for pid in ready.pids.all() {
+        keeper::wait_gone(pid, Duration::from_secs(8)).await?;
+    }
+
+    let again = Stack::builder()
+        .private_stores()
+        .on(&stack.data_dir)
+        .start()
+        .await?;
+    place::give_up(&stack.data_dir)?;
+    assert_eq!(again.ready.seeded_key()?, key);
+    again.gateway(0)?.chat(key, &hi).await?.expect(200)?;
+    let accounted = assert_accounted(&again).await?;
+    assert_eq!(accounted.records.len(), records + 2);
+    assert_invariants(&again.postgres).await?;
+    again.stop().await
 }
 
 #[tokio::test]

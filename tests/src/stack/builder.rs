@@ -1,6 +1,9 @@
 //! How a test asks for a stack.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use nix::sys::signal::Signal;
@@ -24,6 +27,7 @@ pub struct StackBuilder {
     no_demo: bool,
     owner: Owner,
     environment: Vec<(String, String)>,
+    data_dir: Option<PathBuf>,
 }
 
 /// Which server of a kind.
@@ -50,6 +54,7 @@ impl Default for StackBuilder {
             no_demo: false,
             owner: Owner::Caller,
             environment: Vec::new(),
+            data_dir: None,
         }
     }
 }
@@ -119,6 +124,13 @@ impl StackBuilder {
         self
     }
 
+    /// On what an earlier stack left there, instead of from nothing.
+    #[must_use]
+    pub fn on(mut self, data_dir: &Path) -> Self {
+        self.data_dir = Some(data_dir.to_owned());
+        self
+    }
+
     #[must_use]
     pub(super) fn serving_the_run(mut self) -> Self {
         self.owner = Owner::Runner;
@@ -127,7 +139,10 @@ impl StackBuilder {
     }
 
     pub async fn start(self) -> anyhow::Result<Stack> {
-        let data_dir = place::fresh_dir("stack")?;
+        let data_dir = match &self.data_dir {
+            Some(left) => left.clone(),
+            None => place::fresh_dir("stack")?,
+        };
         let mut arguments: Vec<String> = vec![
             "up".into(),
             "--data-dir".into(),
@@ -215,11 +230,16 @@ impl StackBuilder {
     }
 }
 
-async fn wait_ready(data_dir: &std::path::Path, up: &Kept) -> anyhow::Result<Ready> {
+async fn wait_ready(data_dir: &Path, up: &Kept) -> anyhow::Result<Ready> {
     let pid = up.pid().await?;
     let mut ended = false;
     wait_until("ready.json", Duration::from_secs(60), async || {
         let ready = Ready::read(data_dir);
+        // A killed one leaves its file.
+        let ready = ready.and_then(|ready| {
+            anyhow::ensure!(ready.pids.up == pid, "it is that of an earlier `up`");
+            Ok(ready)
+        });
         if ready.is_err() && !keeper::is_alive(pid) {
             ended = true;
         }

@@ -35,6 +35,18 @@ pub struct Pids {
     pub demo: Option<u32>,
 }
 
+impl Pids {
+    /// All of them, `up` first.
+    pub fn all(&self) -> Vec<u32> {
+        let services = [&self.gateway, &self.projector, &self.admin];
+        let single = [self.postgres, self.redis, self.demo];
+        std::iter::once(self.up)
+            .chain(services.into_iter().flatten().copied())
+            .chain(single.into_iter().flatten())
+            .collect()
+    }
+}
+
 impl Ready {
     pub fn read(data_dir: &Path) -> anyhow::Result<Self> {
         let path = data_dir.join("ready.json");
