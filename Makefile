@@ -68,7 +68,7 @@ chaos: setup build ## longer schedules of failures, seeds printed
 	ODOCK_CHAOS_ROUNDS=$${ODOCK_CHAOS_ROUNDS:-100} \
 	  $(CARGO) nextest run --workspace --locked --profile chaos -E 'test(/(^|::)chaos_/)' --no-capture
 
-soak: setup build ## steady load for long, with outages of minutes
+soak: setup build ## steady load with Redis down for 15 minutes, then with Postgres down for 10
 	ODOCK_SOAK_SECONDS=$${ODOCK_SOAK_SECONDS:-600} \
 	  $(CARGO) nextest run --workspace --locked --profile chaos -E 'test(/(^|::)soak_/)' --no-capture
 

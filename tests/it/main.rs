@@ -9,5 +9,6 @@ mod kills;
 mod limits;
 mod safety;
 mod sdk;
+mod soak;
 #[cfg(test)]
 mod tidy;
