@@ -7,3 +7,4 @@ pub(crate) mod health;
 mod hostile;
 mod refusals;
 mod streams;
+mod tls;

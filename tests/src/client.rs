@@ -16,17 +16,19 @@ pub use self::{
     admin::Admin,
     answer::Answer,
     demo::{Demo, LedgerRow},
-    gateway::{Gateway, say},
+    gateway::{Gateway, Versions, say},
     raw::{RawAnswer, exchange},
     stream::{SseAnswer, SseStream},
 };
 
 /// Connections are pooled without a bound: a thousand calls at a time are a thousand sockets.
 fn http_client() -> anyhow::Result<reqwest::Client> {
+    http_builder().build().context("make an HTTP client")
+}
+
+fn http_builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .timeout(Duration::from_secs(60))
-        .build()
-        .context("make an HTTP client")
 }

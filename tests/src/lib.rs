@@ -13,6 +13,7 @@ pub mod proxy;
 pub mod servers;
 pub mod stack;
 pub mod tenant;
+pub mod tls;
 pub mod wait;
 
 pub use stack::Stack;

@@ -71,6 +71,13 @@ impl Stack {
         &self.gateways
     }
 
+    /// From now on the gateway of this number is reached by another client.
+    pub fn reach_gateway_by(&mut self, number: usize, gateway: Gateway) -> anyhow::Result<()> {
+        let place = self.gateways.get_mut(number);
+        *place.with_context(|| format!("there is no gateway {number}"))? = gateway;
+        Ok(())
+    }
+
     /// A new organisation with the demo provider and its models.
     pub async fn tenant(&self) -> anyhow::Result<Tenant> {
         Tenant::create(&self.admin, &self.demo.url).await

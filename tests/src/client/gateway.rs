@@ -4,7 +4,14 @@ use bytes::Bytes;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use super::{Answer, SseStream, http_client};
+use super::{Answer, SseStream, http_builder, http_client};
+
+/// What a client offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Versions {
+    All,
+    Http1,
+}
 
 #[derive(Clone, Debug)]
 pub struct Gateway {
@@ -20,9 +27,25 @@ impl Gateway {
         })
     }
 
+    /// One that is reached over TLS and nothing else, by clients that trust this certificate alone.
+    pub fn over_tls(address: &str, authority: &str, versions: Versions) -> anyhow::Result<Self> {
+        let builder = http_builder()
+            .tls_certs_only([reqwest::Certificate::from_pem(authority.as_bytes())?])
+            .https_only(true);
+        let builder = match versions {
+            Versions::All => builder,
+            Versions::Http1 => builder.http1_only(),
+        };
+        Ok(Self {
+            url: format!("https://{address}"),
+            http: builder.build()?,
+        })
+    }
+
     /// `host:port`.
     pub fn address(&self) -> &str {
-        self.url.trim_start_matches("http://")
+        let address = self.url.trim_start_matches("http://");
+        address.trim_start_matches("https://")
     }
 
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
