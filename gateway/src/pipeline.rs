@@ -5,8 +5,11 @@ use http::Response;
 use tracing::Instrument as _;
 
 use crate::{
-    error::GatewayError, http::body::AnswerBody, response, state::Gateway,
-    telemetry::traces::step_span,
+    error::GatewayError,
+    http::body::AnswerBody,
+    response,
+    state::Gateway,
+    telemetry::traces::{self, gate_span, step_span},
 };
 
 pub(crate) mod accounts;
@@ -39,26 +42,27 @@ pub(crate) async fn complete_chat(
     inbound: Inbound,
 ) -> Result<Response<AnswerBody>, GatewayError> {
     let admitted = admit::admit(gateway, inbound)?;
-    let addressed = pre_auth_gate::pass(gateway, admitted)?;
+    let addressed = gate_span("pre_auth").in_scope(|| pre_auth_gate::pass(gateway, admitted))?;
     let authenticated = authenticate::call(gateway, addressed)
         .instrument(step_span("gateway.auth"))
         .await?;
     let passed = early_gate::pass(gateway, authenticated)
-        .instrument(step_span("gateway.ratelimit.evaluate"))
+        .instrument(gate_span("early"))
         .await?;
     let decoded = decode::decode(gateway, passed)
         .instrument(step_span("gateway.request.decode"))
         .await?;
     let granted = step_span("gateway.route.resolve").in_scope(|| grant::grant(gateway, decoded))?;
     let limited = final_gate::pass(gateway, granted)
-        .instrument(step_span("gateway.ratelimit.evaluate"))
+        .instrument(gate_span("final"))
         .await?;
     let reserved = reserve::reserve(gateway, limited)
         .instrument(step_span("gateway.budget.enforce"))
         .await?;
-    let started = start::start(gateway, reserved)
+    let mut started = start::start(gateway, reserved)
         .instrument(step_span("gateway.publish.usage"))
         .await?;
+    started.open.trace_in(traces::current());
     let called = call::call(gateway, started)
         .instrument(step_span("gateway.provider.call"))
         .await?;

@@ -6,5 +6,6 @@ mod credentials;
 pub(crate) mod health;
 mod hostile;
 mod refusals;
+mod spans;
 mod streams;
 mod tls;

@@ -6,6 +6,7 @@
 
 pub mod accounting;
 pub mod client;
+pub mod collector;
 pub mod invariants;
 pub mod keeper;
 pub mod place;

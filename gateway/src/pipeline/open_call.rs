@@ -18,7 +18,7 @@ use crate::{
     journal::{Journal, JournalError, Started},
     limits::{Limits, receipt::Receipts},
     money::{Money, Reservation},
-    telemetry::metrics::Metrics,
+    telemetry::{metrics::Metrics, traces::record_span},
 };
 
 /// Where calls are written down and money is settled.
@@ -44,6 +44,8 @@ pub(crate) struct OpenCall {
     books: Arc<Books>,
     /// A place in the closer's queue, taken before the call began: dropping never waits and never fails.
     place: Option<OwnedPermit<Unfinished>>,
+    /// Of the whole request: open until the call has its record.
+    span: tracing::Span,
 }
 
 impl OpenCall {
@@ -57,7 +59,13 @@ impl OpenCall {
             record: Some(record),
             books,
             place: Some(place),
+            span: tracing::Span::none(),
         }
+    }
+
+    /// Its record is made within this span.
+    pub(crate) fn trace_in(&mut self, request: tracing::Span) {
+        self.span = request;
     }
 
     /// The first byte of the upstream's answer is here.
@@ -119,6 +127,7 @@ impl OpenCall {
         let (Some(record), Some(place)) = (self.record.take(), self.place.take()) else {
             return;
         };
+        let _recording = record_span(&self.span).entered();
         let limits = record.limits.clone();
         let done = record.conclude(ending, self.books.clock.now());
         settle(&limits, &done);

@@ -109,6 +109,36 @@ pub(crate) fn step_span(step: &'static str) -> tracing::Span {
     tracing::info_span!(target: "odock_gateway::trace", "step", otel.name = step)
 }
 
+/// The span of one of the gates, of which there are several with one name.
+pub(crate) fn gate_span(stage: &'static str) -> tracing::Span {
+    if !are_wanted() {
+        return tracing::Span::none();
+    }
+    tracing::info_span!(
+        target: "odock_gateway::trace", "step", otel.name = "gateway.ratelimit.evaluate",
+        gateway.stage = stage
+    )
+}
+
+/// The span that is entered now, kept for what ends after its steps.
+pub(crate) fn current() -> tracing::Span {
+    if are_wanted() {
+        tracing::Span::current()
+    } else {
+        tracing::Span::none()
+    }
+}
+
+/// The span of a call's record, which may be made long after the answer began.
+pub(crate) fn record_span(request: &tracing::Span) -> tracing::Span {
+    if !are_wanted() {
+        return tracing::Span::none();
+    }
+    tracing::info_span!(
+        target: "odock_gateway::trace", parent: request, "step", otel.name = "gateway.usage.collect"
+    )
+}
+
 /// A valid `traceparent` of the caller.
 pub(crate) fn parent_of(headers: &HeaderMap) -> Option<&str> {
     let text = headers.get(&TRACEPARENT)?.to_str().ok()?;
