@@ -3,6 +3,7 @@
 
 mod admin;
 mod budgets;
+mod faults;
 mod gateway;
 mod governance;
 mod kills;

@@ -32,7 +32,10 @@ async fn clients_are_served_over_tls_in_the_version_that_they_agree_on() -> anyh
     stack.reach_gateway_by(0, both)?;
     let environment = [
         ("HTTP_ENABLE_TLS", "true"),
-        ("HTTP_TLS_CERT_FILE", certificate.to_str().unwrap_or_default()),
+        (
+            "HTTP_TLS_CERT_FILE",
+            certificate.to_str().unwrap_or_default(),
+        ),
         ("HTTP_TLS_KEY_FILE", private.to_str().unwrap_or_default()),
         ("HTTP_READ_TIMEOUT", "1s"),
     ];
@@ -49,9 +52,7 @@ async fn clients_are_served_over_tls_in_the_version_that_they_agree_on() -> anyh
             .json(&say("demo-fast", "hi"));
         let answer = request.send().await?;
         assert_eq!((answer.status().as_u16(), answer.version()), (200, version));
-        let stream = gateway
-            .stream(&key.secret, &say("demo-fast", "hi"))
-            .await?;
+        let stream = gateway.stream(&key.secret, &say("demo-fast", "hi")).await?;
         let answer = stream.rest().await;
         assert!(answer.done && answer.tokens() == 20, "{version:?}");
     }
@@ -59,7 +60,11 @@ async fn clients_are_served_over_tls_in_the_version_that_they_agree_on() -> anyh
     // In the clear there is no answer, and nothing that a call could be made of.
     let plain = b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n";
     let answer = exchange(&address, plain).await?;
-    assert!(answer.closed && answer.statuses().is_empty(), "{}", answer.text());
+    assert!(
+        answer.closed && answer.statuses().is_empty(),
+        "{}",
+        answer.text()
+    );
     // Who does not begin the handshake is not waited for.
     let mut silent = TcpStream::connect(&address).await?;
     let began = Instant::now();
@@ -90,9 +95,7 @@ async fn an_upstream_is_called_over_tls_in_its_version_and_one_that_cannot_prove
         let front = TlsFront::start(&good, &[protocol], demo).await?;
         let (tenant, key) = tenant_of(&stack, &front).await?;
         let gateway = stack.gateway(0)?;
-        let stream = gateway
-            .stream(&key.secret, &say("demo-fast", "hi"))
-            .await?;
+        let stream = gateway.stream(&key.secret, &say("demo-fast", "hi")).await?;
         assert!(stream.rest().await.done, "{protocol}");
         let body = say("demo-slow", "hi");
         let calls = (0..CALLS).map(async |_| gateway.chat(&key.secret, &body).await?.expect(200));
@@ -117,8 +120,14 @@ async fn an_upstream_is_called_over_tls_in_its_version_and_one_that_cannot_prove
 
     let before = stack.demo.top().await?;
     for (what, identity) in [
-        ("another name", authority.certify(&["other.test"], Validity::Now)?),
-        ("an expired certificate", authority.certify(&["localhost"], Validity::Over)?),
+        (
+            "another name",
+            authority.certify(&["other.test"], Validity::Now)?,
+        ),
+        (
+            "an expired certificate",
+            authority.certify(&["localhost"], Validity::Over)?,
+        ),
         (
             "another authority",
             Authority::new()?.certify(&["localhost"], Validity::Now)?,

@@ -154,7 +154,10 @@ async fn script(
         let recorded: i64 = sqlx::query_scalar("SELECT count(*) FROM usage")
             .fetch_one(&stack.postgres)
             .await?;
-        anyhow::ensure!(recorded.cast_unsigned() >= made as u64, "{recorded} of {made}");
+        anyhow::ensure!(
+            recorded.cast_unsigned() >= made as u64,
+            "{recorded} of {made}"
+        );
         let now = load.answered(Kind::Hard);
         anyhow::ensure!(now > hard_before, "no money for hard budgets yet");
         Ok(())
@@ -237,7 +240,12 @@ fn assert_calls(away: Away, seen: &Outage, calls: &[Call]) {
     );
     // One that waits for money when the store comes back may get it.
     let alone = |call: &&Call| during(call) && call.began + LONGEST_WAIT < seen.ended;
-    let hard = || calls.iter().filter(|call| call.kind == Kind::Hard).filter(alone);
+    let hard = || {
+        calls
+            .iter()
+            .filter(|call| call.kind == Kind::Hard)
+            .filter(alone)
+    };
     let mut served: Vec<i64> = (0..2)
         .map(|gateway| {
             let own = hard().filter(|call| call.gateway == gateway);
