@@ -5,6 +5,7 @@ mod calls;
 mod credentials;
 pub(crate) mod health;
 mod hostile;
+mod http2;
 mod refusals;
 mod spans;
 mod streams;

@@ -5,6 +5,7 @@ mod admin;
 mod answer;
 mod demo;
 mod gateway;
+pub mod http2;
 mod raw;
 mod stream;
 

@@ -127,6 +127,16 @@ pub fn is_alive(pid: u32) -> bool {
     })
 }
 
+/// The memory of a process that is not swapped out.
+pub fn resident_kib(pid: u32) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number
+        .and_then(|number| number.parse().ok())
+        .with_context(|| format!("how much memory process {pid} has"))
+}
+
 /// SIGKILL, and back when the process is gone.
 pub async fn kill(pid: u32) -> anyhow::Result<()> {
     send(pid, Signal::SIGKILL);

@@ -4,13 +4,14 @@
 use std::{
     convert::Infallible,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::connection::ActiveCall;
+use super::{connection::ActiveCall, unread::Handed};
 
 /// A stream that has already turned every failure into its last frame.
 pub type BoxedStream = Pin<Box<dyn Body<Data = Bytes, Error = Infallible> + Send + 'static>>;
@@ -19,6 +20,8 @@ pub struct AnswerBody {
     content: Content,
     /// Tells the connection that the answer is on its way out, when hyper drops the body.
     active: Option<ActiveCall>,
+    /// Over HTTP/2: whether the client takes it.
+    handed: Option<Arc<Handed>>,
 }
 
 enum Content {
@@ -32,6 +35,7 @@ impl AnswerBody {
         Self {
             content: Content::Whole(bytes),
             active: None,
+            handed: None,
         }
     }
 
@@ -40,11 +44,13 @@ impl AnswerBody {
         Self {
             content: Content::Stream(stream),
             active: None,
+            handed: None,
         }
     }
 
-    pub(crate) fn track(&mut self, active: ActiveCall) {
+    pub(crate) fn track(&mut self, active: ActiveCall, handed: Option<Arc<Handed>>) {
         self.active = Some(active);
+        self.handed = handed;
     }
 }
 
@@ -56,11 +62,18 @@ impl Body for AnswerBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match &mut self.content {
+        let polled = match &mut self.content {
             Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Content::Stream(stream) => stream.as_mut().poll_frame(context),
+        };
+        if let Some(handed) = &self.handed {
+            match polled {
+                Poll::Ready(_) => handed.over(),
+                Poll::Pending => handed.waits_for_more(),
+            }
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

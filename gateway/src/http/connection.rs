@@ -10,12 +10,15 @@ use std::{
     },
 };
 
-use super::framing::Violation;
+use super::{framing::Violation, unread::Unread};
 
 pub struct Connection {
     pub peer: SocketAddr,
     violation: AtomicU8,
     active: AtomicUsize,
+    begun: AtomicUsize,
+    /// Answers over HTTP/2.
+    pub(crate) unread: Unread,
 }
 
 impl Connection {
@@ -24,6 +27,8 @@ impl Connection {
             peer,
             violation: AtomicU8::new(0),
             active: AtomicUsize::new(0),
+            begun: AtomicUsize::new(0),
+            unread: Unread::new(),
         })
     }
 
@@ -41,7 +46,13 @@ impl Connection {
         self.active.load(Ordering::Relaxed)
     }
 
+    /// Calls that there were.
+    pub(crate) fn begun_calls(&self) -> usize {
+        self.begun.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn begin_call(self: &Arc<Self>) -> ActiveCall {
+        self.begun.fetch_add(1, Ordering::Relaxed);
         self.active.fetch_add(1, Ordering::Relaxed);
         ActiveCall(Arc::clone(self))
     }

@@ -86,6 +86,11 @@ impl Framing {
         }
     }
 
+    /// Messages are told apart: it is HTTP/1, and in order so far.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.state != State::Opaque
+    }
+
     /// A header section has begun and is not complete.
     pub(crate) fn in_head(&self) -> bool {
         self.state == State::Head

@@ -44,8 +44,10 @@ pub(crate) struct GuardedIo<T> {
     connection: Arc<Connection>,
     framing: Framing,
     timeouts: ClientTimeouts,
-    /// The last byte read, or the last time the timer saw a call running.
+    /// The last byte read, or the last time the timer saw a call. Over HTTP/2 only the latter: a client that says
+    /// nothing but that it is alive is idle.
     last_active: Instant,
+    seen_calls: usize,
     head_since: Option<Instant>,
     blocked_since: Option<Instant>,
     /// Never further away than the shortest time-out, so that no deadline passes unseen.
@@ -85,6 +87,7 @@ impl<T> GuardedIo<T> {
             framing: Framing::new(limits),
             timeouts,
             last_active: Instant::now(),
+            seen_calls: 0,
             head_since: None,
             blocked_since: None,
             timer: Box::pin(tokio::time::sleep(timeouts.shortest())),
@@ -93,9 +96,11 @@ impl<T> GuardedIo<T> {
     }
 
     fn took_in(&mut self, bytes: &[u8]) {
-        self.last_active = Instant::now();
         if let Some(violation) = self.framing.observe(bytes) {
             self.connection.set_violation(violation);
+        }
+        if self.framing.is_followed() {
+            self.last_active = Instant::now();
         }
         if self.framing.in_head() {
             self.head_since.get_or_insert(self.last_active);
@@ -106,8 +111,12 @@ impl<T> GuardedIo<T> {
 
     /// The deadline that is running, if any: at most one matters at a time for reads, and one for writes.
     fn deadlines(&self) -> [Option<(Instant, Expired)>; 2] {
+        let left = self.connection.unread.since();
         let write = self
             .blocked_since
+            .into_iter()
+            .chain(left)
+            .min()
             .map(|since| (since + self.timeouts.write, Expired::Write));
         let read = match self.head_since {
             Some(since) => Some((since + self.timeouts.head, Expired::Head)),
@@ -123,8 +132,9 @@ impl<T> GuardedIo<T> {
     fn poll_expired(&mut self, context: &mut Context<'_>) -> Poll<Expired> {
         while self.timer.as_mut().poll(context).is_ready() {
             let now = Instant::now();
-            if self.connection.active_calls() > 0 {
-                self.last_active = now;
+            let begun = self.connection.begun_calls();
+            if self.connection.active_calls() > 0 || begun != self.seen_calls {
+                (self.last_active, self.seen_calls) = (now, begun);
             }
             let mut next = now + self.timeouts.shortest();
             for (deadline, expired) in self.deadlines().into_iter().flatten() {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, Response, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -154,7 +154,8 @@ impl<H: Handler> Server<H> {
             settings.timeouts,
         );
         let handler = self.handler.clone();
-        let service = service_fn(move |request| answer(&handler, request, &connection));
+        let limits = settings.head;
+        let service = service_fn(move |request| answer(&handler, request, &connection, limits));
         let mut running = std::pin::pin!(self.builder.serve_connection(TokioIo::new(io), service));
         let outcome = tokio::select! {
             biased;
@@ -178,13 +179,21 @@ fn answer<H: Handler>(
     handler: &H,
     request: Request<Incoming>,
     connection: &Arc<Connection>,
+    limits: HeadLimits,
 ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + use<H> {
     let active = connection.begin_call();
-    let refused = connection.violation().map(refusal);
+    let http2 = request.version() == Version::HTTP_2;
+    // Of HTTP/1 the framing watch counts the fields, of HTTP/2 the library bounds only their sum.
+    let too_many = || http2 && request.headers().len() > limits.fields;
+    let violation = connection.violation();
+    let refused = violation
+        .or_else(|| too_many().then_some(Violation::HeadTooLarge))
+        .map(refusal);
     // On the heap: hyper moves what this returns into its connection, and a call's future is large.
     let call = refused
         .is_none()
         .then(|| Box::pin(handler.call(request, Arc::clone(connection))));
+    let watched = http2.then(|| Arc::clone(connection));
     async move {
         let mut response = match (call, refused) {
             (Some(call), _) => AssertUnwindSafe(call)
@@ -194,7 +203,8 @@ fn answer<H: Handler>(
             (None, Some(response)) => response,
             (None, None) => refusal(Violation::MalformedLine),
         };
-        response.body_mut().track(active);
+        let handed = watched.map(|connection| connection.unread.watch());
+        response.body_mut().track(active, handed);
         Ok(response)
     }
 }

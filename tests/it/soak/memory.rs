@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use odock_tests::keeper;
 use tokio::time::interval;
 
 /// Resident memory in KiB of each process, a sample a second.
@@ -26,7 +26,7 @@ impl Memory {
         for _ in 0..=length.as_secs() {
             seconds.tick().await;
             for (pid, samples) in self.pids.iter().zip(&mut self.samples) {
-                samples.push(resident(*pid)?);
+                samples.push(keeper::resident_kib(*pid)?);
             }
         }
         Ok(())
@@ -53,12 +53,3 @@ impl Memory {
 const SLACK_KIB: u64 = 8 * 1024;
 /// Of a build that is hardly optimised.
 const CEILING_KIB: u64 = 128 * 1024;
-
-fn resident(pid: u32) -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    number
-        .and_then(|number| number.parse().ok())
-        .with_context(|| format!("how much memory process {pid} has"))
-}
