@@ -3,6 +3,7 @@
 mod bytes;
 mod calls;
 mod credentials;
+mod crowds;
 pub(crate) mod health;
 mod hostile;
 mod http2;

@@ -167,35 +167,6 @@ async fn a_request_cannot_choose_the_upstream_or_its_key() -> anyhow::Result<()>
 }
 
 #[tokio::test]
-async fn idle_and_slow_connections_do_not_stop_others() -> anyhow::Result<()> {
-    use tokio::{io::AsyncWriteExt as _, net::TcpStream};
-    let stack = Stack::shared().await?;
-    let tenant = stack.tenant().await?;
-    let key = tenant.key().await?;
-    let gateway = stack.gateway(0)?;
-    let mut held = Vec::new();
-    for number in 0..500 {
-        let mut socket = TcpStream::connect(gateway.address()).await?;
-        if number % 2 == 0 {
-            socket
-                .write_all(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Slow: ")
-                .await?;
-        }
-        held.push(socket);
-    }
-    for _ in 0..20 {
-        let began = std::time::Instant::now();
-        gateway
-            .chat(&key.secret, &say("demo-fast", "hi"))
-            .await?
-            .expect(200)?;
-        assert!(began.elapsed() < std::time::Duration::from_secs(2));
-    }
-    drop(held);
-    Ok(())
-}
-
-#[tokio::test]
 async fn http_1_1_without_one_valid_host_is_answered_400() -> anyhow::Result<()> {
     let stack = Stack::shared().await?;
     let address = stack.gateway(0)?.address().to_owned();
