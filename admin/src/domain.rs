@@ -14,6 +14,8 @@ pub(crate) mod organisation;
 pub(crate) mod overlay;
 pub(crate) mod provider;
 pub(crate) mod provider_key;
+pub(crate) mod quota;
+pub(crate) mod rule;
 pub(crate) mod team;
 pub(crate) mod time;
 pub(crate) mod user;

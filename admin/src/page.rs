@@ -35,6 +35,8 @@ pub(crate) struct Filter {
 pub(crate) enum Takes {
     /// An id with this prefix; empty: with any.
     Id(&'static str),
+    /// An id with this prefix that ends a subquery: the condition has an open bracket.
+    Within(&'static str),
     Text,
     Flag,
     Number,
@@ -45,6 +47,7 @@ pub(crate) enum Takes {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
     Id(Uuid),
+    Within(Uuid),
     Text(String),
     Flag(bool),
     Number(i64),
@@ -158,6 +161,7 @@ impl ListQuery {
             sql.push(" AND ").push(filter.sql);
             match wanted {
                 Wanted::Id(id) => sql.push_bind(*id),
+                Wanted::Within(id) => sql.push_bind(*id).push(")"),
                 Wanted::Text(text) => sql.push_bind(text.clone()),
                 Wanted::Flag(flag) => sql.push_bind(*flag),
                 Wanted::Number(number) => sql.push_bind(*number),
@@ -221,6 +225,9 @@ fn wanted(spec: &ListSpec, name: &str, value: &str) -> Result<(&'static Filter, 
         Takes::Text if value.contains('\0') => return Err(refuse("has a NUL".into())),
         Takes::Text => Wanted::Text(value.to_owned()),
         Takes::Id(prefix) => Wanted::Id(
+            id(prefix, value).ok_or_else(|| refuse(format!("expected an id `{prefix}_…`")))?,
+        ),
+        Takes::Within(prefix) => Wanted::Within(
             id(prefix, value).ok_or_else(|| refuse(format!("expected an id `{prefix}_…`")))?,
         ),
         Takes::Flag => Wanted::Flag(

@@ -11,6 +11,8 @@ pub(crate) mod organisation;
 pub(crate) mod overlay;
 pub(crate) mod provider;
 pub(crate) mod provider_key;
+pub(crate) mod quota;
+pub(crate) mod rule;
 pub(crate) mod team;
 pub(crate) mod user;
 pub(crate) mod views;

@@ -11,7 +11,7 @@ use odock_events::{
     kind::{Event, Kind},
     ledger::{
         books::Books,
-        purse::{Admission, CallNumber, Output, Protocol, Purse, Want},
+        purse::{Admission, CallNumber, Output, Protocol, Purse, Used, Want},
     },
     log::messages::{ControlLease, Denial},
     payload::{
@@ -65,14 +65,18 @@ pub fn admission(specs: &[AccountSpec], calls: u64) -> anyhow::Result<f64> {
     let wants = wants(specs);
     let uses: Vec<_> = wants
         .iter()
-        .map(|want| (want.account.id, want.amount))
+        .map(|want| Used {
+            account: want.account.id,
+            reserved: want.amount,
+            settled: RESERVED / 2,
+        })
         .collect();
     let mut outputs = Vec::new();
     let began = Instant::now();
     for call in 0..calls {
         let admission = purse.reserve(CallNumber(call), &wants, NOW, &mut outputs);
         ensure!(admission == Admission::Reserved, "{admission:?}");
-        purse.settle(&uses, RESERVED / 2, NOW, &mut outputs);
+        purse.settle(&uses, NOW, &mut outputs);
     }
     let nanos = per_call(began, calls);
     ensure!(
@@ -95,6 +99,7 @@ pub fn refusal(specs: &[AccountSpec], calls: u64) -> anyhow::Result<f64> {
             held: 0,
             silent: Vec::new(),
             resets_at: None,
+            too_many: false,
         };
         let answer = ControlLease {
             account: spec.id,
@@ -165,10 +170,7 @@ pub fn specs() -> anyhow::Result<Vec<AccountSpec>> {
     };
     let spec = granted.account;
     let each = (0..ACCOUNTS).map(|_| AccountSpec {
-        id: AccountId {
-            budget: BudgetId::generate(),
-            ..spec.id
-        },
+        id: AccountId::of(BudgetId::generate(), spec.id.window_start),
         window_end: None,
         ..spec.clone()
     });

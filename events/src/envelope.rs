@@ -9,7 +9,7 @@ use crate::{
     clock::Timestamp,
     ids::{
         BudgetId, CommandId, EventId, GatewayId, GrantId, KeyId, MembershipId, ModelId,
-        OrganisationId, OverlayId, ProviderId, ProviderKeyId, TeamId, UsageId, UserId,
+        OrganisationId, OverlayId, ProviderId, ProviderKeyId, QuotaId, TeamId, UsageId, UserId,
     },
     kind::{Event, Kind},
     personal::Sealed,
@@ -197,6 +197,7 @@ entities! {
     Key(KeyId) = "key";
     Grant(GrantId) = "grant";
     Budget(BudgetId) = "budget";
+    Quota(QuotaId) = "quota";
     Overlay(OverlayId) = "overlay";
     Usage(UsageId) = "usage";
     Gateway(GatewayId) = "gateway";

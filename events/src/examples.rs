@@ -1,24 +1,24 @@
 //! One fixed example of each kind of event: the goldens are made of them, and docs/EVENTS.md shows them.
 
 mod overlay;
+mod rules;
 
 use std::collections::BTreeMap;
 
 use serde_json::json;
 use uuid::Uuid;
 
+use self::rules::{account, budget, quota};
 use crate::{
     clock::Timestamp,
     envelope::{Actor, EntityKind, EntityRef, Envelope, Meta},
     ids::{
-        AttemptId, BudgetId, CommandId, EventId, GatewayId, KeyId, ModelId, OrganisationId,
-        ProviderId, ProviderKeyId, ReclaimId, SealedSecretId, TeamId, UsageId, UserId,
+        AttemptId, CommandId, EventId, GatewayId, KeyId, ModelId, OrganisationId, ProviderId,
+        ProviderKeyId, ReclaimId, SealedSecretId, TeamId, UsageId, UserId,
     },
     kind::{Event, Kind},
     payload::{
         JsonObject, Nothing,
-        account::{AccountId, AccountSpec, Unit},
-        budget::{BudgetBody, BudgetMode, BudgetOwner, Period},
         command::CommandRejected,
         gateway::{GatewayClosed, GatewayLost, GatewayOpened, LogGap},
         grant::{GrantBody, GrantTarget},
@@ -154,6 +154,9 @@ fn parts_of(kind: Kind) -> (EntityKind, u64, Event) {
         Kind::BudgetCreated => (E::Budget, 1, Event::BudgetCreated(budget())),
         Kind::BudgetUpdated => (E::Budget, 2, Event::BudgetUpdated(budget())),
         Kind::BudgetDeleted => (E::Budget, 3, Event::BudgetDeleted(Nothing {})),
+        Kind::QuotaCreated => (E::Quota, 1, Event::QuotaCreated(quota())),
+        Kind::QuotaUpdated => (E::Quota, 2, Event::QuotaUpdated(quota())),
+        Kind::QuotaDeleted => (E::Quota, 3, Event::QuotaDeleted(Nothing {})),
         Kind::OverlayCreated => (E::Overlay, 1, Event::OverlayCreated(overlay::body())),
         Kind::OverlayUpdated => (E::Overlay, 2, Event::OverlayUpdated(overlay::body())),
         Kind::OverlayDeleted => (E::Overlay, 3, Event::OverlayDeleted(Nothing {})),
@@ -183,6 +186,9 @@ fn parts_of(kind: Kind) -> (EntityKind, u64, Event) {
                 account: account().id,
             }),
         ),
+        Kind::WindowCarried => (E::Quota, 0, Event::WindowCarried(rules::carried())),
+        Kind::RaiseEnded => (E::Budget, 0, Event::RaiseEnded(rules::raise_ended())),
+        Kind::ThresholdCrossed => (E::Budget, 0, Event::ThresholdCrossed(rules::crossed())),
         Kind::BudgetBreached => {
             let breached = BudgetBreached {
                 account: account().id,
@@ -364,35 +370,6 @@ fn grant() -> GrantBody {
         target: GrantTarget::Model {
             id: ModelId(id(12)),
         },
-    }
-}
-
-fn budget() -> BudgetBody {
-    BudgetBody {
-        name: Some("monthly".into()),
-        owner: BudgetOwner::Key { id: KeyId(id(11)) },
-        period: Period::Monthly,
-        amount_nanos: NanoUsd(10_000_000_000),
-        mode: BudgetMode::Hard,
-        timezone: "UTC".into(),
-        start_at: None,
-        end_at: None,
-        active: true,
-    }
-}
-
-fn account() -> AccountSpec {
-    AccountSpec {
-        id: AccountId {
-            budget: BudgetId(id(13)),
-            window_start: Timestamp(1_793_491_200_000_000),
-        },
-        organisation_id: OrganisationId(id(2)),
-        owner: BudgetOwner::Key { id: KeyId(id(11)) },
-        unit: Unit::Nanos,
-        mode: BudgetMode::Hard,
-        limit: NanoUsd(10_000_000_000),
-        window_end: Some(Timestamp(1_796_083_200_000_000)),
     }
 }
 

@@ -116,6 +116,7 @@ ids! {
     ModelId = "mdl";
     GrantId = "grant";
     BudgetId = "bud";
+    QuotaId = "quo";
     OverlayId = "ovl";
     UsageId = "use";
     /// One call to an upstream.

@@ -11,12 +11,17 @@ use crate::payload::{
     gateway::{GatewayClosed, GatewayLost, GatewayOpened, LogGap},
     grant::GrantBody,
     key::{KeyBody, KeyRotated},
-    lease::{BudgetBreached, LeaseGranted, LeaseReturned, LeaseStated, WindowClosed},
+    lease::{
+        BudgetBreached, LeaseGranted, LeaseReturned, LeaseStated, RaiseEnded, WindowCarried,
+        WindowClosed,
+    },
     model::ModelBody,
     organisation::OrganisationBody,
     overlay::OverlayBody,
     provider::{ProviderBody, ProviderKeyBody},
+    quota::QuotaBody,
     team::{MembershipBody, TeamBody},
+    threshold::ThresholdCrossed,
     usage::UsageFinished,
     user::UserBody,
 };
@@ -124,20 +129,26 @@ kinds! {
     KeyDeleted Nothing, "key.deleted", 1, Management;
     GrantCreated GrantBody, "grant.created", 1, Management;
     GrantDeleted Nothing, "grant.deleted", 1, Management;
-    BudgetCreated BudgetBody, "budget.created", 1, Management;
-    BudgetUpdated BudgetBody, "budget.updated", 1, Management;
+    BudgetCreated BudgetBody, "budget.created", 2, Management;
+    BudgetUpdated BudgetBody, "budget.updated", 2, Management;
     BudgetDeleted Nothing, "budget.deleted", 1, Management;
+    QuotaCreated QuotaBody, "quota.created", 1, Management;
+    QuotaUpdated QuotaBody, "quota.updated", 1, Management;
+    QuotaDeleted Nothing, "quota.deleted", 1, Management;
     OverlayCreated OverlayBody, "overlay.created", 1, Management;
     OverlayUpdated OverlayBody, "overlay.updated", 1, Management;
     OverlayDeleted Nothing, "overlay.deleted", 1, Management;
     GatewayOpened GatewayOpened, "gateway.opened", 1, Gateway;
-    UsageFinished UsageFinished, "usage.finished", 2, Gateway;
-    LeaseReturned LeaseReturned, "lease.returned", 1, Gateway;
-    LeaseStated LeaseStated, "lease.stated", 1, Gateway;
+    UsageFinished UsageFinished, "usage.finished", 3, Gateway;
+    LeaseReturned LeaseReturned, "lease.returned", 2, Gateway;
+    LeaseStated LeaseStated, "lease.stated", 2, Gateway;
     GatewayClosed GatewayClosed, "gateway.closed", 1, Gateway;
-    LeaseGranted LeaseGranted, "lease.granted", 1, Projector;
-    WindowClosed WindowClosed, "window.closed", 1, Projector;
-    BudgetBreached BudgetBreached, "budget.breached", 1, Projector;
+    LeaseGranted LeaseGranted, "lease.granted", 2, Projector;
+    WindowClosed WindowClosed, "window.closed", 2, Projector;
+    WindowCarried WindowCarried, "window.carried", 1, Projector;
+    RaiseEnded RaiseEnded, "raise.ended", 1, Projector;
+    ThresholdCrossed ThresholdCrossed, "threshold.crossed", 1, Projector;
+    BudgetBreached BudgetBreached, "budget.breached", 2, Projector;
     GatewayLost GatewayLost, "gateway.lost", 1, Projector;
     LogGap LogGap, "log.gap", 1, Projector;
     CommandRejected CommandRejected, "command.rejected", 1, Projector;

@@ -12,7 +12,9 @@ pub mod model;
 pub mod organisation;
 pub mod overlay;
 pub mod provider;
+pub mod quota;
 pub mod team;
+pub mod threshold;
 pub mod usage;
 pub mod user;
 

@@ -9,7 +9,7 @@ use crate::{
     envelope::{EntityKind, EntityRef},
     ids::{
         BudgetId, GrantId, KeyId, MembershipId, ModelId, OrganisationId, OverlayId, ProviderId,
-        ProviderKeyId, TeamId, UserId,
+        ProviderKeyId, QuotaId, TeamId, UserId,
     },
     payload::{
         budget::BudgetBody,
@@ -19,6 +19,7 @@ use crate::{
         organisation::OrganisationBody,
         overlay::OverlayBody,
         provider::{ProviderBody, ProviderKeyBody},
+        quota::QuotaBody,
         team::{MembershipBody, TeamBody},
         user::UserBody,
     },
@@ -48,6 +49,7 @@ pub type Model = Row<ModelId, ModelBody>;
 pub type Key = Row<KeyId, KeyBody>;
 pub type Grant = Row<GrantId, GrantBody>;
 pub type Budget = Row<BudgetId, BudgetBody>;
+pub type Quota = Row<QuotaId, QuotaBody>;
 pub type Overlay = Row<OverlayId, OverlayBody>;
 
 macro_rules! entity_rows {
@@ -125,6 +127,7 @@ entity_rows!(
     Key,
     Grant,
     Budget,
+    Quota,
     Overlay
 );
 

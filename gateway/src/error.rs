@@ -6,7 +6,10 @@ use std::{borrow::Cow, error::Error, fmt};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use odock_events::{clock::Timestamp, ids::BudgetId, units::NanoUsd};
+use odock_events::{
+    clock::Timestamp,
+    ids::{BudgetId, QuotaId},
+};
 use serde::Serialize;
 
 use crate::{
@@ -86,6 +89,8 @@ codes! {
     RpsExceeded, "rps_exceeded", 429, Client, "the calls of this second are used up";
     RpmExceeded, "rpm_exceeded", 429, Client, "the calls of this minute are used up";
     TpmExceeded, "tpm_exceeded", 429, Client, "the tokens of this minute are used up";
+    QuotaExceeded, "quota_exceeded", 429, Client, "a quota has too little left for this call";
+    TooManyEndUsers, "too_many_end_users", 429, Client, "a budget or quota that counts each tag value or end user by itself counts too many already";
     HeadersTooLarge, "headers_too_large", 431, Client, "the header section is larger than 16 KiB or 100 fields";
     InternalError, "internal_error", 500, Internal, "the gateway failed";
     UpstreamError, "upstream_error", 502, Upstream, "the provider failed or gave an answer that cannot be used";
@@ -120,14 +125,12 @@ impl Code {
     }
 }
 
-/// What a budget denial tells beside its code.
+/// What a denial by a budget or quota tells beside its code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct BudgetDenial {
+pub struct RuleDenial {
     pub scope: DenialScope,
-    pub budget_id: BudgetId,
-    pub limit_nanos: NanoUsd,
-    pub held_nanos: NanoUsd,
-    pub settled_nanos: NanoUsd,
+    #[serde(flatten)]
+    pub figures: Figures,
     /// `None`: the window never ends.
     pub resets_at: Option<Timestamp>,
     /// Gateways that did not say what they could give back.
@@ -135,7 +138,27 @@ pub struct BudgetDenial {
     pub silent_gateways: Vec<String>,
 }
 
-/// Who owns the budget or has the limit that refused.
+/// Where a budget or quota stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Figures {
+    Budget {
+        budget_id: BudgetId,
+        limit_nanos: i64,
+        held_nanos: i64,
+        settled_nanos: i64,
+    },
+    /// In the unit of the metric.
+    Quota {
+        quota_id: QuotaId,
+        metric: &'static str,
+        limit: i64,
+        held: i64,
+        settled: i64,
+    },
+}
+
+/// Who owns the budget or quota, or has the limit that refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DenialScope {
     #[serde(rename = "type")]
@@ -155,7 +178,7 @@ pub enum Dialect {
 pub struct GatewayError {
     code: Code,
     message: Cow<'static, str>,
-    denial: Option<Box<BudgetDenial>>,
+    denial: Option<Box<RuleDenial>>,
     limit: Option<Box<LimitDenial>>,
     retry_after_seconds: Option<u32>,
     allow: Option<&'static str>,
@@ -177,12 +200,12 @@ impl GatewayError {
         }
     }
 
-    /// A refusal by a budget, with what it stands at.
+    /// A refusal by a budget or quota, with what it stands at.
     #[must_use]
-    pub fn denied(message: impl Into<Cow<'static, str>>, denial: BudgetDenial) -> Self {
+    pub fn denied(code: Code, message: impl Into<Cow<'static, str>>, denial: RuleDenial) -> Self {
         Self {
             denial: Some(Box::new(denial)),
-            ..Self::new(Code::BudgetExceeded, message)
+            ..Self::new(code, message)
         }
     }
 
@@ -263,7 +286,7 @@ impl GatewayError {
             .limit
             .as_ref()
             .is_some_and(|limit| limit.retry_after.is_none());
-        if self.code == Code::BudgetExceeded || never {
+        if self.denial.is_some() || never {
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
         response
@@ -329,7 +352,7 @@ struct OpenAiError<'a> {
     param: Option<&'static str>,
     code: &'static str,
     #[serde(flatten)]
-    denial: Option<&'a BudgetDenial>,
+    denial: Option<&'a RuleDenial>,
     #[serde(flatten)]
     limit: Option<&'a LimitDenial>,
 }
@@ -379,19 +402,21 @@ mod tests {
     #[test]
     fn a_budget_denial_says_where_the_budget_stands() {
         let budget_id = BudgetId::generate();
-        let denial = BudgetDenial {
+        let denial = RuleDenial {
             scope: DenialScope {
                 kind: "key",
                 id: "key_1".to_owned(),
             },
-            budget_id,
-            limit_nanos: NanoUsd(10),
-            held_nanos: NanoUsd(3),
-            settled_nanos: NanoUsd(7),
+            figures: Figures::Budget {
+                budget_id,
+                limit_nanos: 10,
+                held_nanos: 3,
+                settled_nanos: 7,
+            },
             resets_at: None,
             silent_gateways: Vec::new(),
         };
-        let error = GatewayError::denied("no", denial);
+        let error = GatewayError::denied(Code::BudgetExceeded, "no", denial);
         let body: serde_json::Value = serde_json::from_slice(&error.body(Dialect::OpenAi)).unwrap();
         assert_eq!(body["error"]["scope"]["type"], "key");
         assert_eq!(body["error"]["budget_id"], budget_id.to_string());

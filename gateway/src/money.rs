@@ -1,5 +1,5 @@
 //! The gateway's purse for asynchronous callers: `pipeline::reserve` takes from it, `pipeline::open_call` settles, the
-//! configuration says when a budget changed, the grant task's messages come in, asks and returns go out.
+//! configuration says when a rule changed, the grant task's messages come in, asks and returns go out.
 //!
 //! The order that makes a `lease.returned` true: a call's `finished` is in the journal before it is settled here, and
 //! what goes back is computed from settled calls and journaled after it. So its seq is above every `finished` that it
@@ -14,15 +14,14 @@ use odock_events::{
     clock::{Clock, Timestamp},
     codec,
     envelope::{Envelope, Meta},
-    ids::{BudgetId, GatewayId, ReclaimId},
+    ids::{GatewayId, ReclaimId},
     kind::Event,
-    ledger::purse::{Admission, CallNumber, Output, Protocol, Purse, Refusal, Want},
-    log::messages::{AskAccount, ControlLease, ControlMessage},
+    ledger::purse::{Admission, CallNumber, Output, Protocol, Purse, Refusal, Used, Want},
+    log::messages::{AskAccount, ControlLease, ControlMessage, FullAccount},
     payload::{
-        account::{AccountId, AccountSpec},
+        account::{AccountId, AccountSpec, RuleId},
         lease::{LeaseReturned, LeaseStated, ReturnedLease},
     },
-    units::NanoUsd,
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -44,6 +43,8 @@ pub(crate) type Uses = Vec<(AccountId, i64)>;
 
 /// Asks on their way to Redis. More are dropped: whoever still waits asks again.
 const ASKS: usize = 256;
+/// Full windows that are remembered; the projector tells of as many.
+const MOST_FULL: usize = 10_000;
 
 /// The purse, what waits for it, and the journal behind it.
 pub struct Money {
@@ -55,6 +56,8 @@ pub struct Money {
     /// Somebody waits: the ticker runs.
     waiting: Notify,
     mailbox: Arc<Mailbox>,
+    /// Windows that nothing more is to be called in.
+    full: Mutex<HashMap<AccountId, FullAccount>>,
     /// Returned totals that the journal did not take.
     unwritten: Mutex<BTreeMap<AccountId, i64>>,
 }
@@ -112,6 +115,7 @@ impl Money {
             asks,
             waiting: Notify::new(),
             mailbox: Arc::default(),
+            full: Mutex::default(),
             unwritten: Mutex::default(),
         };
         (money, Asks(receiver))
@@ -137,9 +141,15 @@ impl Money {
         }
     }
 
-    /// The call is in the journal as `finished`: its cost leaves the leases, the rest is free again.
-    pub fn settle(&self, uses: &[(AccountId, i64)], cost: NanoUsd) {
-        self.act(|purse, now, outputs| purse.settle(uses, cost.0, now, outputs));
+    /// The call is in the journal as `finished`: what it took leaves the leases, the rest is free again.
+    pub fn settle(&self, uses: &[Used]) {
+        self.act(|purse, now, outputs| purse.settle(uses, now, outputs));
+    }
+
+    /// What is known of a window whose calls reserve nothing, if it is full.
+    #[must_use]
+    pub fn full(&self, account: AccountId) -> Option<FullAccount> {
+        self.full_accounts().get(&account).cloned()
     }
 
     /// The call never reached for an upstream and has no record in the journal.
@@ -147,9 +157,10 @@ impl Money {
         self.act(|purse, now, outputs| purse.release(uses, now, outputs));
     }
 
-    /// A budget was changed or deleted: its idle parts go back.
-    pub fn budget_changed(&self, budget: BudgetId) {
-        self.act(|purse, _, outputs| purse.budget_changed(budget, outputs));
+    /// A rule was changed or deleted: its idle parts go back, and whether it is full is to be told anew.
+    pub fn rule_changed(&self, rule: RuleId) {
+        self.full_accounts().retain(|id, _| id.rule != rule);
+        self.act(|purse, _, outputs| purse.rule_changed(rule, outputs));
     }
 
     /// Everything idle goes back: a graceful end.
@@ -258,7 +269,26 @@ impl Money {
             ControlMessage::ReturnIdle {
                 reclaim_id,
                 account,
-            } => self.act(|purse, now, outputs| purse.reclaim(reclaim_id, account, now, outputs)),
+                granted,
+            } => {
+                if let (Some(account), Some(granted)) = (account, granted) {
+                    self.apply(&ControlLease {
+                        account,
+                        granted,
+                        scarce: true,
+                        denial: None,
+                    });
+                }
+                self.act(|purse, now, outputs| purse.reclaim(reclaim_id, account, now, outputs));
+            }
+            ControlMessage::Full { accounts } => {
+                let mut full = self.full_accounts();
+                for account in accounts {
+                    if full.len() < MOST_FULL || full.contains_key(&account.account) {
+                        full.insert(account.account, account);
+                    }
+                }
+            }
             ControlMessage::StateLeases { generation } => self.state_leases(generation),
         }
     }
@@ -333,6 +363,10 @@ impl Money {
         codec::encode(&Envelope { meta, event })
     }
 
+    fn full_accounts(&self) -> MutexGuard<'_, HashMap<AccountId, FullAccount>> {
+        self.full.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Counter> {
         self.counter.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -354,11 +388,13 @@ impl Money {
 
     fn sweep(&self, next_window: &NextWindow) {
         let now = self.clock.now();
+        self.full_accounts()
+            .retain(|_, full| full.resets_at.is_none_or(|end| now < end));
         self.act(|purse, now, outputs| {
             purse.sweep(now, outputs);
             for account in purse.ending_before(now.saturating_add(tasks::PREFETCH), now) {
                 if let Some(end) = account.window_end.filter(|end| now < *end)
-                    && let Some(next) = next_window(account.id, end)
+                    && let Some(next) = next_window(account.id, Some(&account.owner), end)
                 {
                     purse.prefetch(&next, now, outputs);
                 }

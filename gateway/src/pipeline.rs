@@ -23,6 +23,7 @@ pub(crate) mod early_gate;
 pub(crate) mod elastic;
 pub(crate) mod final_gate;
 pub(crate) mod grant;
+pub(crate) mod labels;
 pub mod live;
 pub mod open_call;
 pub(crate) mod pre_auth_gate;

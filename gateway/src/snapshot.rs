@@ -7,9 +7,10 @@ use std::{
 };
 
 use odock_events::{
-    ids::{BudgetId, GrantId, KeyId, ModelId, OrganisationId},
-    payload::budget::BudgetOwner,
-    state::{Budget, EntityRow, Key, ProviderKey, config::ConfigDelta},
+    ids::{GrantId, KeyId, ModelId, OrganisationId},
+    ledger::rule::Rule,
+    payload::account::RuleId,
+    state::{EntityRow, Key, ProviderKey, config::ConfigDelta},
     units::Sha256Digest,
 };
 use uuid::Uuid;
@@ -64,8 +65,9 @@ pub struct Snapshot {
     grants: ShardedMap<GrantId, (KeyId, ModelId)>,
     /// Models granted to keys that have not come yet: rows may come in any order.
     early_models: Arc<BTreeMap<KeyId, Vec<ModelId>>>,
-    budgets: ShardedMap<Uuid, Arc<[Arc<Budget>]>>,
-    budget_owners: ShardedMap<BudgetId, BudgetOwner>,
+    /// By what they are looked up by: [`Owner::lookup`](odock_events::payload::budget::Owner::lookup).
+    rules: ShardedMap<Uuid, Arc<[Arc<Rule>]>>,
+    rule_owners: ShardedMap<RuleId, Uuid>,
     /// Some keys are not in it: there are more than `key_cap`.
     partial: bool,
     key_cap: KeyCap,
@@ -80,7 +82,7 @@ pub struct Consequences {
     /// Their running streams end.
     pub dead_keys: Vec<KeyId>,
     /// Their idle lease parts go back.
-    pub changed_budgets: Vec<BudgetId>,
+    pub changed_rules: Vec<RuleId>,
     /// While the snapshot is partial: every key that a change was about.
     pub touched: Vec<Touched>,
 }
@@ -124,15 +126,15 @@ impl Snapshot {
             now.is_none_or(|now| now.key.body.revoked && !entry.key.body.revoked)
         };
         let dead = before.keys.values().filter(|entry| is_dead(entry));
-        let version = |snapshot: &Self, id| snapshot.budget(id).map(|budget| budget.version);
-        let known = before.budget_owners.iter().chain(self.budget_owners.iter());
-        let changed: HashSet<BudgetId> = known
+        let version = |snapshot: &Self, id| snapshot.rule(id).map(|rule| rule.version());
+        let known = before.rule_owners.iter().chain(self.rule_owners.iter());
+        let changed: HashSet<RuleId> = known
             .map(|(id, _)| *id)
             .filter(|id| version(before, *id) != version(self, *id))
             .collect();
         Consequences {
             dead_keys: dead.map(|entry| entry.key.id).collect(),
-            changed_budgets: changed.into_iter().collect(),
+            changed_rules: changed.into_iter().collect(),
             touched: Vec::new(),
         }
     }
@@ -153,18 +155,17 @@ impl Snapshot {
         self.tenants.get(&id)
     }
 
-    /// Budgets of one owner, in the order of their ids.
+    /// Budgets and quotas of one owner, in the order of their ids.
     #[must_use]
-    pub fn budgets_of(&self, owner: Uuid) -> &[Arc<Budget>] {
-        self.budgets.get(&owner).map_or(&[], |budgets| budgets)
+    pub fn rules_of(&self, lookup: Uuid) -> &[Arc<Rule>] {
+        self.rules.get(&lookup).map_or(&[], |rules| rules)
     }
 
     #[must_use]
-    pub fn budget(&self, id: BudgetId) -> Option<&Arc<Budget>> {
-        let owner = self.budget_owners.get(&id)?;
-        self.budgets_of(change::owner_uuid(owner))
-            .iter()
-            .find(|budget| budget.id == id)
+    pub fn rule(&self, id: impl Into<RuleId>) -> Option<&Arc<Rule>> {
+        let id = id.into();
+        let lookup = self.rule_owners.get(&id)?;
+        self.rules_of(*lookup).iter().find(|rule| rule.id() == id)
     }
 
     #[must_use]
@@ -179,10 +180,10 @@ impl Snapshot {
             .keys
             .values()
             .map(|entry| EntityRow::Key(entry.key.clone()));
-        let budgets = self.budgets.values().flat_map(|budgets| budgets.iter());
-        let budgets = budgets.map(|budget| EntityRow::Budget((**budget).clone()));
+        let rules = self.rules.values().flat_map(|rules| rules.iter());
+        let rules = rules.map(|rule| EntityRow::from((**rule).clone()));
         let policies = self.policies.rows();
-        tenants.chain(keys).chain(budgets).chain(policies)
+        tenants.chain(keys).chain(rules).chain(policies)
     }
 
     /// Every grant as (grant, key, model): the snapshot file keeps them so, without their dates.

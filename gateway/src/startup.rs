@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use futures_util::future::BoxFuture;
 use odock_events::{
     clock::{Clock, SystemClock},
-    ledger::{purse::Protocol, window::window_at},
+    ledger::purse::Protocol,
     log::{limits::LimitStore, redis::RedisLog},
-    payload::account::AccountId,
+    payload::{account::AccountId, budget::Owner},
     seal::PrivateKey,
 };
 use secrecy::ExposeSecret as _;
@@ -24,7 +24,7 @@ use crate::{
     limits::{self, Limits, metrics::LimitMetrics},
     money::{Asks, Money, MoneyLinks},
     pipeline::{
-        accounts::{self, Accounts},
+        accounts::Accounts,
         closer,
         live::LiveCalls,
         open_call::{Books, Unfinished},
@@ -329,21 +329,24 @@ fn on_applied(live: &Arc<LiveCalls>, money: &Arc<Money>) -> OnApplied {
     let (live, money) = (Arc::clone(live), Arc::clone(money));
     Arc::new(move |consequences: &Consequences| {
         live.cut(&consequences.dead_keys);
-        for budget in &consequences.changed_budgets {
-            money.budget_changed(*budget);
+        for rule in &consequences.changed_rules {
+            money.rule_changed(*rule);
         }
     })
 }
 
-/// The account of a budget at a moment, as the configuration is then.
+/// The account of a rule at a moment, as the configuration is then. Where each of many is counted by itself and nobody says
+/// which one this is, its owner is the rule's: enough to give back what is idle.
 fn next_window(snapshot: &Arc<SnapshotCell>) -> Arc<crate::money::NextWindow> {
     let cell = Arc::clone(snapshot);
-    Arc::new(move |account: AccountId, at| {
+    Arc::new(move |account: AccountId, owner: Option<&Owner>, at| {
         let snapshot = cell.load();
-        let budget = snapshot
-            .budget(account.budget)
-            .filter(|budget| budget.body.active)?;
-        window_at(&budget.body, at).map(|window| accounts::account(budget, window))
+        let rule = snapshot
+            .rule(account.rule)
+            .filter(|rule| rule.is_active())?;
+        let owner = owner.unwrap_or_else(|| rule.owner()).clone();
+        let window = rule.window_at(at)?;
+        Some(rule.account_of(owner, account.subject, window, at))
     })
 }
 

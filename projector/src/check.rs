@@ -125,72 +125,94 @@ const QUESTIONS: &[Question] = &[
     Question {
         invariant: "I10",
         depth: Depth::Quick,
-        query: "SELECT format('account %s of %s holds %s, its leases %s', budget_id, window_start,
+        query: "SELECT format('account %s of %s holds %s, its leases %s', rule_id, window_start,
                  held, open)
-             FROM (SELECT a.budget_id, a.window_start, a.held,
+             FROM (SELECT a.rule_id, a.subject, a.window_start, a.held,
                        coalesce(sum(l.granted - l.settled - l.returned), 0) AS open
-                   FROM account a LEFT JOIN lease l USING (budget_id, window_start)
-                   GROUP BY a.budget_id, a.window_start) AS account
+                   FROM account a LEFT JOIN lease l USING (rule_id, subject, window_start)
+                   GROUP BY a.rule_id, a.subject, a.window_start) AS account
              WHERE held <> open LIMIT 100",
     },
     // Hard money is not promised twice.
     Question {
         invariant: "I10",
         depth: Depth::Quick,
-        query: "SELECT format('account %s of %s has settled %s and holds %s of %s', budget_id,
-                 window_start, settled, held, limit_amount)
+        query: "SELECT format('account %s of %s has settled %s and holds %s of %s', rule_id,
+                 window_start, settled, held, limit_amount + carried_in - carried_out)
              FROM account a
-             WHERE mode = 'hard' AND settled - breached + held > limit_amount
-                 AND NOT EXISTS (SELECT 1 FROM ledger_entry e WHERE e.budget_id = a.budget_id
-                     AND e.window_start = a.window_start AND e.kind IN ('limit', 'state'))
+             WHERE mode = 'hard'
+                 AND settled - breached + held > limit_amount + carried_in - carried_out
+                 AND NOT EXISTS (SELECT 1 FROM ledger_entry e WHERE e.rule_id = a.rule_id
+                     AND e.subject = a.subject AND e.window_start = a.window_start
+                     AND e.kind IN ('limit', 'state'))
              LIMIT 100",
     },
     // Accounts and leases are what the ledger says.
     Question {
         invariant: "I10",
         depth: Depth::Full,
-        query: "SELECT format('account %s of %s: settled %s and breached %s, the ledger %s and %s',
-                 budget_id, window_start, settled, breached, entry.settle, entry.breach)
+        query: "SELECT format('account %s of %s: settled %s, breached %s and carried %s, the ledger %s, %s and %s',
+                 rule_id, window_start, settled, breached, carried_in - carried_out, entry.settle,
+                 entry.breach, entry.carry)
              FROM account LEFT JOIN (
-                 SELECT budget_id, window_start,
+                 SELECT rule_id, subject, window_start,
+                     coalesce(sum(amount) FILTER (WHERE kind = 'carry'), 0) AS carry,
                      coalesce(sum(amount) FILTER (WHERE kind = 'settle'), 0) AS settle,
                      coalesce(sum(amount) FILTER (WHERE kind = 'breach'), 0) AS breach
-                 FROM ledger_entry GROUP BY budget_id, window_start) AS entry
-                 USING (budget_id, window_start)
+                 FROM ledger_entry GROUP BY rule_id, subject, window_start) AS entry
+                 USING (rule_id, subject, window_start)
              WHERE settled <> coalesce(entry.settle, 0) OR breached <> coalesce(entry.breach, 0)
+                 OR carried_in - carried_out <> coalesce(entry.carry, 0)
              LIMIT 100",
     },
     Question {
         invariant: "I10",
         depth: Depth::Full,
         query: "SELECT format('lease %s of %s at %s: granted %s and returned %s, the ledger %s and %s',
-                 budget_id, window_start, gateway_id, granted, returned, entry.granted_sum,
+                 rule_id, window_start, gateway_id, granted, returned, entry.granted_sum,
                  entry.returned_sum)
              FROM lease LEFT JOIN (
-                 SELECT budget_id, window_start, gateway_id,
+                 SELECT rule_id, subject, window_start, gateway_id,
                      coalesce(sum(amount) FILTER (WHERE kind IN ('grant', 'state')), 0) AS granted_sum,
                      coalesce(sum(amount) FILTER (WHERE kind = 'return'), 0) AS returned_sum
-                 FROM ledger_entry GROUP BY budget_id, window_start, gateway_id) AS entry
-                 USING (budget_id, window_start, gateway_id)
+                 FROM ledger_entry GROUP BY rule_id, subject, window_start, gateway_id) AS entry
+                 USING (rule_id, subject, window_start, gateway_id)
              WHERE granted <> coalesce(entry.granted_sum, 0)
                  OR returned <> coalesce(entry.returned_sum, 0)
              LIMIT 100",
     },
-    // Settled is what the records cost, but for those set aside.
+    // Settled is what the records took of it in its unit, but for those set aside. An interrupted call took all it had
+    // reserved of tokens, which nobody counted.
     Question {
         invariant: "I10",
         depth: Depth::Full,
-        query: "SELECT format('account %s of %s has settled %s, its records cost %s', budget_id,
-                 window_start, settled, coalesce(record.cost, 0))
+        query: "SELECT format('account %s of %s has settled %s, its records took %s', rule_id,
+                 window_start, settled, coalesce(record.taken, 0))
              FROM account LEFT JOIN (
-                 SELECT id_uuid(used -> 'account' -> 'id' ->> 'budget') AS budget_id,
+                 SELECT id_uuid(coalesce(used -> 'account' -> 'id' ->> 'budget',
+                         used -> 'account' -> 'id' ->> 'quota')) AS rule_id,
+                     coalesce(used -> 'account' -> 'id' ->> 'subject',
+                         '00000000-0000-0000-0000-000000000000')::uuid AS subject,
                      (used -> 'account' -> 'id' ->> 'window_start')::timestamptz AS window_start,
-                     sum(cost_nanos) AS cost
+                     sum(CASE used -> 'account' ->> 'unit'
+                         WHEN 'nanos' THEN cost_nanos
+                         WHEN 'requests' THEN 1
+                         WHEN 'errors' THEN
+                             (status IN ('upstream_error', 'timeout', 'interrupted'))::integer
+                         WHEN 'latency_ms' THEN latency_ms
+                         ELSE greatest(
+                             CASE WHEN used -> 'account' ->> 'unit' <> 'tokens_out'
+                                 THEN input_tokens + cached_input_tokens + cache_write_tokens ELSE 0 END
+                             + CASE WHEN used -> 'account' ->> 'unit' <> 'tokens_in'
+                                 THEN output_tokens + reasoning_tokens ELSE 0 END,
+                             CASE WHEN status = 'interrupted' AND used -> 'account' ->> 'mode' = 'hard'
+                                 THEN (used ->> 'reserved')::bigint ELSE 0 END)
+                         END) AS taken
                  FROM usage CROSS JOIN jsonb_array_elements(more -> 'accounts') AS used
                  WHERE NOT EXISTS (SELECT 1 FROM dead_letter d
                      WHERE d.gateway_id = usage.gateway_id AND d.seq = usage.seq)
-                 GROUP BY 1, 2) AS record USING (budget_id, window_start)
-             WHERE settled <> coalesce(record.cost, 0) LIMIT 100",
+                 GROUP BY 1, 2, 3) AS record USING (rule_id, subject, window_start)
+             WHERE settled <> coalesce(record.taken, 0) LIMIT 100",
     },
     // Each gateway's row has come as far as its stream.
     Question {

@@ -74,6 +74,7 @@ tables!(
     "api_key_rotation",
     "model_grant",
     "budget",
+    "quota",
     "overlay",
     "price_version",
     "config_delta",

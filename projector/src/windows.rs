@@ -1,120 +1,156 @@
-//! Closes windows a minute after their end: no grant from them any more. What gateways still hold of them comes back
-//! by itself; what is in flight settles as ever.
+//! What time does to accounts, each second: windows are closed a minute after their end, what they leave is carried on,
+//! raises end, and gateways hear again which windows are full.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use chrono::{DateTime, Utc};
 use odock_events::{
     clock::Timestamp,
     envelope::{EntityRef, Envelope},
-    ids::BudgetId,
     kind::Event,
-    ledger::grant::CLOSE_AFTER_WINDOW_SECONDS,
-    payload::{account::AccountId, lease::WindowClosed},
+    ledger::rule::Rule,
+    payload::account::{AccountId, RuleId},
 };
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::{MissedTickBehavior, interval};
-use uuid::Uuid;
 
 use crate::{
     error::ProjectorError,
     head,
-    projections::money::{Money, Touched},
+    projections::{
+        entity,
+        money::{Money, Touched},
+    },
     tasks::{
         derived::{self, decided},
-        parked,
+        full, parked,
     },
     term::Term,
 };
 
+mod carrying;
+mod closing;
+mod raises;
+
 const PERIOD: Duration = Duration::from_secs(1);
+/// Ticks between two tellings of what is full.
+const TELL_EACH: u32 = 2;
+/// Accounts of one transaction.
 const PAGE: i64 = 500;
 
 pub(crate) async fn run(term: Term) -> Result<(), ProjectorError> {
     let mut database = term.connect().await?;
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut until_told = 0;
     loop {
         tokio::select! {
             () = term.stop.cancelled() => return Ok(()),
             _ = ticks.tick() => {}
         }
-        let now = term.clock.now();
-        while let Some(position) = close_some(&mut database, term.generation, now).await? {
+        let mut task = WindowTask {
+            database: &mut database,
+            generation: term.generation,
+            now: term.clock.now(),
+        };
+        while let Some(position) = closing::close_some(&mut task).await? {
             term.signals.committed(position);
         }
-        parked::drop_old(&mut database, now).await?;
+        if let Some(position) = carrying::carry_some(&mut task).await? {
+            term.signals.committed(position);
+        }
+        while let Some(position) = raises::end_some(&mut task).await? {
+            term.signals.committed(position);
+        }
+        parked::drop_old(&mut database, term.clock.now()).await?;
+        if until_told == 0 {
+            until_told = TELL_EACH;
+            let live = term.live_lately().await?;
+            for (gateway, message) in full::all(&mut database, &live).await? {
+                term.log.send_control(gateway, &message).await?;
+            }
+        }
+        until_told -= 1;
     }
 }
 
-/// Closes a page of windows; `None` when there was nothing to close.
-async fn close_some(
-    database: &mut PgConnection,
+/// One look at the accounts.
+struct WindowTask<'a> {
+    database: &'a mut PgConnection,
     generation: u64,
     now: Timestamp,
-) -> Result<Option<i64>, ProjectorError> {
-    let over = find(database, now).await?;
-    if over.is_empty() {
-        return Ok(None);
-    }
-    let mut transaction = database.begin().await?;
-    let connection = &mut *transaction;
-    let held: i64 = sqlx::query_scalar("SELECT generation FROM generation WHERE id = 1 FOR SHARE")
-        .fetch_one(&mut *connection)
-        .await?;
-    if held as u64 != generation {
-        return Err(ProjectorError::Fenced {
-            what: format!("generation {held} is in force"),
-        });
-    }
-    let mut touched = Touched::default();
-    for id in &over {
-        touched.account(*id, None);
-    }
-    let mut money = Money::lock(connection, &touched).await?;
-    let closed: Vec<Envelope> = over
-        .into_iter()
-        .filter_map(|id| close(&mut money, id, now))
-        .collect();
-    if closed.is_empty() {
-        return Ok(None);
-    }
-    let before = head::take_positions(connection, 1).await?;
-    derived::write(connection, &closed, before + 1, now).await?;
-    money.write(connection, before).await?;
-    transaction.commit().await?;
-    Ok(Some(before + 1))
 }
 
-fn close(money: &mut Money, id: AccountId, now: Timestamp) -> Option<Envelope> {
-    let account = money
-        .books
-        .accounts
-        .get(&id)
-        .filter(|account| !account.closed)?;
-    let organisation = Some(account.organisation_id);
-    let event = Event::WindowClosed(WindowClosed { account: id });
-    let envelope = decided(EntityRef::from(id.budget), organisation, None, now, event);
-    money.apply(0, &envelope).ok()?;
-    Some(envelope)
+impl WindowTask<'_> {
+    /// Decides about accounts under their locks, writes what follows as one entry and returns its position; `None` when
+    /// nothing does. With `rules` their rules are locked against change before.
+    async fn decide(
+        &mut self,
+        touched: Touched,
+        rules: Option<BTreeSet<RuleId>>,
+        decide: impl FnOnce(&mut Deciding),
+    ) -> Result<Option<i64>, ProjectorError> {
+        if touched.accounts.is_empty() {
+            return Ok(None);
+        }
+        let mut transaction = self.database.begin().await?;
+        let connection = &mut *transaction;
+        let held: i64 =
+            sqlx::query_scalar("SELECT generation FROM generation WHERE id = 1 FOR SHARE")
+                .fetch_one(&mut *connection)
+                .await?;
+        if held as u64 != self.generation {
+            return Err(ProjectorError::Fenced {
+                what: format!("generation {held} is in force"),
+            });
+        }
+        let rules = match rules {
+            Some(rules) => entity::share_rules(connection, &rules).await?,
+            None => BTreeMap::new(),
+        };
+        let mut deciding = Deciding {
+            money: Money::lock(connection, &touched).await?,
+            rules,
+            now: self.now,
+            events: Vec::new(),
+        };
+        decide(&mut deciding);
+        let Deciding { money, events, .. } = deciding;
+        if events.is_empty() {
+            return Ok(None);
+        }
+        let before = head::take_positions(connection, 1).await?;
+        derived::write(connection, &events, before + 1, self.now).await?;
+        money.write(connection, before).await?;
+        transaction.commit().await?;
+        Ok(Some(before + 1))
+    }
 }
 
-async fn find(
-    database: &mut PgConnection,
+/// Locked accounts while it is decided about them.
+struct Deciding {
+    money: Money,
+    rules: BTreeMap<RuleId, Rule>,
     now: Timestamp,
-) -> Result<Vec<AccountId>, ProjectorError> {
-    let ended_before = Timestamp(now.0 - CLOSE_AFTER_WINDOW_SECONDS * 1_000_000);
-    let rows: Vec<(Uuid, DateTime<Utc>)> = sqlx::query_as(
-        "SELECT budget_id, window_start FROM account
-         WHERE NOT closed AND window_end <= $1 ORDER BY window_end LIMIT $2",
-    )
-    .bind(ended_before.to_datetime())
-    .bind(PAGE)
-    .fetch_all(database)
-    .await?;
-    let ids = rows.into_iter().map(|(budget, start)| AccountId {
-        budget: BudgetId(budget),
-        window_start: Timestamp::from_datetime(start),
-    });
-    Ok(ids.collect())
+    events: Vec<Envelope>,
+}
+
+impl Deciding {
+    /// Applies what was decided about an account and keeps it for the entry.
+    fn decided(&mut self, account: AccountId, event: Event) {
+        let organisation = self
+            .money
+            .books
+            .accounts
+            .get(&account)
+            .map(|account| account.organisation_id);
+        let rule = EntityRef::from(account.rule);
+        let envelope = decided(rule, organisation, None, self.now, event);
+        match self.money.apply(0, &envelope) {
+            Ok(_) => self.events.push(envelope),
+            Err(error) => tracing::error!(%error, %account, "what was decided does not apply"),
+        }
+    }
 }

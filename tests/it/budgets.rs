@@ -5,5 +5,8 @@ mod chaos;
 mod crowd;
 mod elastic;
 mod exhaustion;
+mod names;
 mod owners;
+mod quotas;
+mod thresholds;
 mod windows;

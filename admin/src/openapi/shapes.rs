@@ -28,6 +28,39 @@ shapes! {
         errors: i64,
     }
     SummaryView { data: Vec<SummaryGroup>, }
+    /// Amounts end in `_nanos` for budgets and quotas of cost, and have no ending for other metrics.
+    AccountWindowView {
+        window_start: String,
+        window_end: Option<String>,
+        limit_nanos: Option<i64>,
+        held_nanos: Option<i64>,
+        settled_nanos: Option<i64>,
+        free_nanos: Option<i64>,
+        carried_nanos: Option<i64>,
+        limit: Option<i64>,
+        held: Option<i64>,
+        settled: Option<i64>,
+        free: Option<i64>,
+        carried: Option<i64>,
+        /// The largest threshold that was crossed.
+        crossed_percent: i16,
+        /// Where each is counted by itself, the one that is counted here.
+        owner: Value,
+        closed: bool,
+    }
+    /// What the window of now comes to if it goes on as it did so far. Amounts end as those of the window do.
+    ProjectionView {
+        window: Value,
+        elapsed_seconds: i64,
+        /// Null: the window never ends.
+        remaining_seconds: Option<i64>,
+        per_day_nanos: Option<i64>,
+        projected_nanos: Option<i64>,
+        per_day: Option<i64>,
+        projected: Option<i64>,
+        /// When the limit is reached, if that is before the window ends.
+        exhausted_at: Option<String>,
+    }
     EventEntity { r#type: String, id: String, version: u64, }
     EventView {
         position: i64,
@@ -93,6 +126,7 @@ shapes! {
         price_version: i32,
         config_version: i64,
         budget_ids: Vec<String>,
+        quota_ids: Vec<String>,
         provider_request_id: Option<String>,
         trace_id: Option<String>,
         attempts: Vec<UsageAttempt>,

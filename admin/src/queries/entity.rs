@@ -13,6 +13,7 @@ use odock_events::{
         organisation::OrganisationBody,
         overlay::OverlayBody,
         provider::{ProviderBody, ProviderKeyBody},
+        quota::QuotaBody,
         team::{MembershipBody, TeamBody},
         user::UserBody,
     },
@@ -61,6 +62,7 @@ fn table_of(kind: EntityKind) -> Result<Table, RowError> {
         EntityKind::Key => table!("api_key"),
         EntityKind::Grant => table!("model_grant"),
         EntityKind::Budget => table!("budget"),
+        EntityKind::Quota => table!("quota"),
         EntityKind::Overlay => table!("overlay"),
         EntityKind::Usage | EntityKind::Gateway | EntityKind::Command => {
             return Err(RowError::NoTable(kind));
@@ -108,6 +110,7 @@ stored! {
     KeyBody = Key, KeyId;
     GrantBody = Grant, GrantId;
     BudgetBody = Budget, BudgetId;
+    QuotaBody = Quota, QuotaId;
     OverlayBody = Overlay, OverlayId;
 }
 

@@ -13,27 +13,35 @@ const ORGANISATION: &str = "SELECT CASE
     WHEN EXISTS (SELECT 1 FROM api_key WHERE organisation_id = $1) THEN 'a key'
     WHEN EXISTS (SELECT 1 FROM provider WHERE organisation_id = $1) THEN 'a provider'
     WHEN EXISTS (SELECT 1 FROM budget WHERE organisation_id = $1) THEN 'a budget'
+    WHEN EXISTS (SELECT 1 FROM quota WHERE organisation_id = $1) THEN 'a quota'
     WHEN EXISTS (SELECT 1 FROM overlay WHERE organisation_id = $1) THEN 'an overlay' END";
 const TEAM: &str = "SELECT CASE
     WHEN EXISTS (SELECT 1 FROM membership WHERE team_id = $1) THEN 'a membership'
     WHEN EXISTS (SELECT 1 FROM api_key WHERE team_id = $1) THEN 'a key'
     WHEN EXISTS (SELECT 1 FROM budget WHERE owner_id = $1) THEN 'a budget'
+    WHEN EXISTS (SELECT 1 FROM quota WHERE owner_id = $1) THEN 'a quota'
     WHEN EXISTS (SELECT 1 FROM overlay WHERE scope_id = $1) THEN 'an overlay' END";
 const USER: &str = "SELECT CASE
     WHEN EXISTS (SELECT 1 FROM membership WHERE user_id = $1) THEN 'a membership'
     WHEN EXISTS (SELECT 1 FROM api_key WHERE user_id = $1) THEN 'a key'
-    WHEN EXISTS (SELECT 1 FROM budget WHERE owner_id = $1) THEN 'a budget' END";
+    WHEN EXISTS (SELECT 1 FROM budget WHERE owner_id = $1) THEN 'a budget'
+    WHEN EXISTS (SELECT 1 FROM quota WHERE owner_id = $1) THEN 'a quota' END";
 const PROVIDER: &str = "SELECT CASE
     WHEN EXISTS (SELECT 1 FROM provider_key WHERE provider_id = $1) THEN 'a provider key'
-    WHEN EXISTS (SELECT 1 FROM model WHERE provider_id = $1) THEN 'a model' END";
+    WHEN EXISTS (SELECT 1 FROM model WHERE provider_id = $1) THEN 'a model'
+    WHEN EXISTS (SELECT 1 FROM budget WHERE owner_id = $1) THEN 'a budget'
+    WHEN EXISTS (SELECT 1 FROM quota WHERE owner_id = $1) THEN 'a quota' END";
 const PROVIDER_KEY: &str =
     "SELECT CASE WHEN EXISTS (SELECT 1 FROM model WHERE provider_key_id = $1) THEN 'a model' END";
 const MODEL: &str = "SELECT CASE
     WHEN EXISTS (SELECT 1 FROM model_grant WHERE model_id = $1) THEN 'a grant'
+    WHEN EXISTS (SELECT 1 FROM budget WHERE owner_id = $1) THEN 'a budget'
+    WHEN EXISTS (SELECT 1 FROM quota WHERE owner_id = $1) THEN 'a quota'
     WHEN EXISTS (SELECT 1 FROM overlay WHERE scope_id = $1) THEN 'an overlay' END";
 const KEY: &str = "SELECT CASE
     WHEN EXISTS (SELECT 1 FROM model_grant WHERE key_id = $1) THEN 'a grant'
     WHEN EXISTS (SELECT 1 FROM budget WHERE owner_id = $1) THEN 'a budget'
+    WHEN EXISTS (SELECT 1 FROM quota WHERE owner_id = $1) THEN 'a quota'
     WHEN EXISTS (SELECT 1 FROM overlay WHERE scope_id = $1) THEN 'an overlay' END";
 
 /// Something that refers to it, in words. `None`: nothing does.
@@ -53,6 +61,7 @@ pub(crate) async fn referrer(
         EntityKind::Membership
         | EntityKind::Grant
         | EntityKind::Budget
+        | EntityKind::Quota
         | EntityKind::Overlay
         | EntityKind::Usage
         | EntityKind::Gateway

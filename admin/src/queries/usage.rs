@@ -3,7 +3,10 @@
 use chrono::{DateTime, Utc};
 use odock_events::{
     clock::Timestamp,
-    ids::{GatewayId, KeyId, ModelId, OrganisationId, ProviderId, TeamId, UsageId, UserId},
+    ids::{
+        BudgetId, GatewayId, KeyId, ModelId, OrganisationId, ProviderId, QuotaId, TeamId, UsageId,
+        UserId,
+    },
     payload::usage::{AccountUse, Attempt},
     pricing::{CostBreakdown, Pieces, ServiceTier},
 };
@@ -140,11 +143,9 @@ fn view(row: UsageRow) -> Result<Value, ApiError> {
         + row.cache_write_tokens
         + row.output_tokens
         + row.reasoning_tokens;
-    let budgets: Vec<String> = more
-        .accounts
-        .iter()
-        .map(|usage| usage.account.id.budget.to_string())
-        .collect();
+    let rules = || more.accounts.iter().map(|used| used.account.id.rule);
+    let budgets: Vec<BudgetId> = rules().filter_map(|rule| rule.budget()).collect();
+    let quotas: Vec<QuotaId> = rules().filter_map(|rule| rule.quota()).collect();
     let attempts: Vec<Value> = more.attempts.iter().map(attempt).collect();
     Ok(json!({
         "id": UsageId(row.id),
@@ -176,6 +177,7 @@ fn view(row: UsageRow) -> Result<Value, ApiError> {
         "price_version": row.price_version,
         "config_version": row.config_version,
         "budget_ids": budgets,
+        "quota_ids": quotas,
         "provider_request_id": more.provider_request_id,
         "trace_id": more.trace_id,
         "attempts": attempts,

@@ -11,6 +11,7 @@ use odock_events::payload::{
     organisation::OrganisationBody,
     overlay::OverlayBody,
     provider::{ProviderBody, ProviderKeyBody},
+    quota::QuotaBody,
     team::{MembershipBody, TeamBody},
     user::UserBody,
 };
@@ -19,12 +20,15 @@ use utoipa::ToSchema;
 use super::Route;
 use crate::{
     auth::{Access, Action, Permission, Resource},
-    openapi::shapes::{Deleted, EncryptionKey, EventView, Health, SummaryView, UsageView},
+    openapi::shapes::{
+        AccountWindowView, Deleted, EncryptionKey, EventView, Health, ProjectionView, SummaryView,
+        UsageView,
+    },
     queries::rotation::RotationView,
     routes::{
         command,
         crud::{self, Changeable},
-        event, grant, key, probe, provider_key, reclaim, status, usage, user,
+        event, grant, key, probe, provider_key, reclaim, rule, status, usage, user,
     },
     shape::{
         budget::BudgetView,
@@ -36,6 +40,7 @@ use crate::{
         overlay::OverlayView,
         provider::ProviderView,
         provider_key::ProviderKeyView,
+        quota::QuotaView,
         team::TeamView,
         user::UserView,
     },
@@ -174,10 +179,52 @@ fn entities() -> Vec<Route> {
     routes.extend(five::<ModelBody, ModelView>(&paths!("models", Model)));
     routes.extend(five::<KeyBody, KeyView>(&paths!("keys", Key)));
     routes.extend(five::<BudgetBody, BudgetView>(&paths!("budgets", Budget)));
+    routes.extend(five::<QuotaBody, QuotaView>(&paths!("quotas", Quota)));
+    routes.extend(accounts::<BudgetBody>(
+        Resource::Budget,
+        below_organisation!("budgets/{id}/windows"),
+        below_organisation!("budgets/{id}/projection"),
+    ));
+    routes.extend(accounts::<QuotaBody>(
+        Resource::Quota,
+        below_organisation!("quotas/{id}/windows"),
+        below_organisation!("quotas/{id}/projection"),
+    ));
     routes.extend(five::<OverlayBody, OverlayView>(&paths!(
         "overlays", Overlay
     )));
     routes
+}
+
+/// What has become of a rule.
+fn accounts<B: crud::Resource>(
+    resource: Resource,
+    windows: &'static str,
+    projection: &'static str,
+) -> Vec<Route> {
+    let filters: Vec<&str> = rule::WINDOWS
+        .filters
+        .iter()
+        .map(|filter| filter.name)
+        .collect();
+    vec![
+        Route::new(
+            Method::GET,
+            windows,
+            read(resource),
+            "Its windows that have seen something",
+            rule::windows::<B>,
+        )
+        .lists::<AccountWindowView>(&filters),
+        Route::new(
+            Method::GET,
+            projection,
+            read(resource),
+            "What the window of now comes to at this pace",
+            rule::projection::<B>,
+        )
+        .gives::<ProjectionView>(),
+    ]
 }
 
 /// Create, list, read, change and delete.

@@ -1,58 +1,19 @@
 //! `…/budgets`.
 
 use async_trait::async_trait;
-use odock_events::{
-    ids::BudgetId,
-    payload::{
-        budget::{BudgetBody, BudgetOwner},
-        key::KeyBody,
-        team::TeamBody,
-        user::UserBody,
-    },
-    state::Budget,
-};
+use odock_events::{ids::BudgetId, payload::budget::BudgetBody, state::Budget};
 
-use super::crud::{Changeable, Resource};
+use super::{
+    crud::{Changeable, Resource},
+    rule,
+};
 use crate::{
     command::{Decision, snapshot::Snapshot},
     domain::budget,
     error::ApiError,
-    page::{Filter, ListSpec, Takes},
+    page::ListSpec,
     shape::budget::{BudgetCreate, BudgetPatch},
 };
-
-const FILTERS: &[Filter] = &[
-    Filter {
-        name: "name",
-        sql: "name = ",
-        takes: Takes::Text,
-    },
-    Filter {
-        name: "owner_id",
-        sql: "owner_id = ",
-        takes: Takes::Id(""),
-    },
-    Filter {
-        name: "owner_type",
-        sql: "owner_kind = ",
-        takes: Takes::Text,
-    },
-    Filter {
-        name: "period",
-        sql: "body ->> 'period' = ",
-        takes: Takes::Text,
-    },
-    Filter {
-        name: "mode",
-        sql: "body ->> 'mode' = ",
-        takes: Takes::Text,
-    },
-    Filter {
-        name: "active",
-        sql: "(body ->> 'active')::boolean = ",
-        takes: Takes::Flag,
-    },
-];
 
 #[async_trait]
 impl Resource for BudgetBody {
@@ -60,16 +21,11 @@ impl Resource for BudgetBody {
     const NOUN: &'static str = "budget";
     const LIST: ListSpec = ListSpec {
         searchable: true,
-        filters: FILTERS,
+        filters: rule::FILTERS,
     };
 
     async fn create(at: &mut Snapshot<'_>, asked: &BudgetCreate) -> Result<Decision, ApiError> {
-        let owner_known = match asked.owner {
-            BudgetOwner::Organisation { id } => id == at.organisation()?,
-            BudgetOwner::Team { id } => at.has::<TeamBody>(id).await?,
-            BudgetOwner::User { id } => at.has::<UserBody>(id).await?,
-            BudgetOwner::Key { id } => at.has::<KeyBody>(id).await?,
-        };
+        let owner_known = rule::is_known(at, &asked.owner).await?;
         budget::create(at.stamp, BudgetId::generate(), asked, owner_known)
     }
 

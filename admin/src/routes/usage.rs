@@ -15,6 +15,10 @@ use crate::{
     reply::Reply,
 };
 
+/// The records that a budget or quota has counted.
+const COUNTED: &str =
+    "id IN (SELECT reference FROM ledger_entry WHERE kind = 'settle' AND rule_id = ";
+
 pub(crate) const LIST: ListSpec = ListSpec {
     searchable: false,
     filters: &[
@@ -77,6 +81,21 @@ pub(crate) const LIST: ListSpec = ListSpec {
             name: "estimated",
             sql: "estimated = ",
             takes: Takes::Flag,
+        },
+        Filter {
+            name: "budget_id",
+            sql: COUNTED,
+            takes: Takes::Within("bud"),
+        },
+        Filter {
+            name: "quota_id",
+            sql: COUNTED,
+            takes: Takes::Within("quo"),
+        },
+        Filter {
+            name: "end_user",
+            sql: "more ->> 'end_user' = ",
+            takes: Takes::Text,
         },
         Filter {
             name: "gateway_id",

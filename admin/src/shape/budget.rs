@@ -3,24 +3,27 @@
 use odock_events::{
     clock::Timestamp,
     ids::{BudgetId, OrganisationId},
-    ledger::window::Window,
-    payload::budget::{BudgetMode, BudgetOwner, Period},
+    payload::{
+        budget::{BudgetMode, Owner, Period},
+        threshold::Thresholds,
+    },
     state::Budget,
     units::NanoUsd,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use crate::{body::member::Member, queries::account::AccountRow};
+use super::rule::OwnerShape;
+use crate::body::member::Member;
 
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BudgetCreate {
     #[serde(default)]
     pub(crate) name: Option<String>,
-    #[schema(value_type = BudgetOwnerShape)]
-    pub(crate) owner: BudgetOwner,
+    #[schema(value_type = OwnerShape)]
+    pub(crate) owner: Owner,
     /// `daily`, `weekly`, `monthly`, `quarterly` or `total`.
     #[schema(value_type = String)]
     pub(crate) period: Period,
@@ -39,6 +42,17 @@ pub(crate) struct BudgetCreate {
     pub(crate) end_at: Option<String>,
     #[serde(default)]
     pub(crate) active: Option<bool>,
+    /// What a window leaves goes on to the next one, at most one limit.
+    #[serde(default)]
+    pub(crate) rollover: Option<bool>,
+    /// Percents whose crossing is told once a window: `[50, 80, 90, 100]`.
+    #[serde(default)]
+    pub(crate) thresholds: Option<Vec<u8>>,
+    #[serde(default)]
+    pub(crate) raise: Option<BudgetRaise>,
+    /// What people read amounts in; nothing is settled in it.
+    #[serde(default)]
+    pub(crate) currency: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -60,6 +74,19 @@ pub(crate) struct BudgetPatch {
     #[schema(value_type = Option<bool>)]
     pub(crate) active: Member<bool>,
     #[serde(default)]
+    #[schema(value_type = Option<bool>)]
+    pub(crate) rollover: Member<bool>,
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<u8>>)]
+    pub(crate) thresholds: Member<Vec<u8>>,
+    /// Null takes a raise back.
+    #[serde(default)]
+    #[schema(value_type = Option<BudgetRaise>)]
+    pub(crate) raise: Member<BudgetRaise>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub(crate) currency: Member<String>,
+    #[serde(default)]
     #[schema(ignore)]
     pub(crate) owner: Member<Value>,
     #[serde(default)]
@@ -80,8 +107,8 @@ pub(crate) struct BudgetView {
     #[schema(value_type = String)]
     organisation_id: OrganisationId,
     name: Option<String>,
-    #[schema(value_type = BudgetOwnerShape)]
-    owner: BudgetOwner,
+    #[schema(value_type = OwnerShape)]
+    owner: Owner,
     #[schema(value_type = String)]
     period: Period,
     #[schema(value_type = i64)]
@@ -94,8 +121,15 @@ pub(crate) struct BudgetView {
     #[schema(value_type = Option<String>)]
     end_at: Option<Timestamp>,
     active: bool,
-    /// Null before `start_at` and from `end_at` on.
-    window: Option<WindowView>,
+    rollover: bool,
+    #[schema(value_type = Vec<u8>)]
+    thresholds: Thresholds,
+    #[schema(value_type = Option<BudgetRaise>)]
+    raise: Option<Value>,
+    currency: String,
+    /// Null before `start_at`, from `end_at` on, and where each tag value or end user is counted by itself.
+    #[schema(value_type = Option<BudgetWindowView>)]
+    window: Option<Value>,
     version: u64,
     #[schema(value_type = String)]
     created_at: Timestamp,
@@ -103,36 +137,37 @@ pub(crate) struct BudgetView {
     updated_at: Timestamp,
 }
 
-/// `free_nanos` is `limit_nanos - held_nanos - settled_nanos`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub(crate) struct WindowView {
-    #[schema(value_type = String)]
-    pub(crate) window_start: Timestamp,
-    /// Null: it never ends.
-    #[schema(value_type = Option<String>)]
-    pub(crate) window_end: Option<Timestamp>,
-    pub(crate) limit_nanos: i64,
-    pub(crate) held_nanos: i64,
-    pub(crate) settled_nanos: i64,
-    pub(crate) free_nanos: i64,
+/// More than the amount, for a time.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BudgetRaise {
+    /// On top of `amount_nanos`.
+    pub(crate) amount_nanos: i64,
+    /// Without it, until the end of the window of now.
+    #[serde(default)]
+    pub(crate) until: Option<String>,
 }
 
-impl WindowView {
-    pub(crate) fn new(window: Window, limit: NanoUsd, account: AccountRow) -> Self {
-        let taken = account.held.saturating_add(account.settled);
-        Self {
-            window_start: window.start,
-            window_end: window.end,
-            limit_nanos: limit.0,
-            held_nanos: account.held,
-            settled_nanos: account.settled,
-            free_nanos: limit.0.saturating_sub(taken),
-        }
-    }
+/// The description of a budget's window: `free_nanos` is `limit_nanos - held_nanos - settled_nanos`.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(crate) struct BudgetWindowView {
+    window_start: String,
+    /// Null: it never ends.
+    window_end: Option<String>,
+    /// With a raise and with what was carried.
+    limit_nanos: i64,
+    held_nanos: i64,
+    settled_nanos: i64,
+    free_nanos: i64,
+    /// Carried in from the window before, less what went on to the next.
+    carried_nanos: i64,
+    /// The largest threshold that was crossed.
+    crossed_percent: u8,
 }
 
 impl BudgetView {
-    pub(crate) fn new(row: Budget, window: Option<WindowView>) -> Self {
+    pub(crate) fn new(row: Budget, window: Option<Value>) -> Self {
         Self {
             id: row.id,
             organisation_id: row.organisation_id,
@@ -145,20 +180,17 @@ impl BudgetView {
             start_at: row.body.start_at,
             end_at: row.body.end_at,
             active: row.body.active,
+            rollover: row.body.rollover,
+            thresholds: row.body.thresholds,
+            raise: row
+                .body
+                .raise
+                .map(|raise| json!({ "amount_nanos": raise.amount, "until": raise.until })),
+            currency: row.body.currency,
             window,
             version: row.version,
             created_at: row.created_at,
             updated_at: row.updated_at,
         }
     }
-}
-
-/// The description of `BudgetOwner`.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "only its schema is used")]
-pub(crate) struct BudgetOwnerShape {
-    /// `organisation`, `team`, `user` or `key`.
-    #[schema(rename = "type")]
-    kind: String,
-    id: String,
 }

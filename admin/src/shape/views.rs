@@ -1,30 +1,22 @@
-//! Rows as answers show them. Users are decrypted and budgets get their window here, a page of them with one query.
+//! Rows as answers show them. Users are decrypted, budgets and quotas get their window here, a page of them with one query.
 
 use std::collections::HashMap;
 
 use odock_events::{
     clock::Timestamp,
     envelope::EntityKind,
-    ledger::window::window_at,
+    ledger::rule::Rule,
     personal::WrappedKey,
-    state::{Budget, EntityRow, User},
+    state::{EntityRow, User},
 };
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
-    budget::{BudgetView, WindowView},
-    grant::GrantView,
-    key::KeyView,
-    membership::MembershipView,
-    model::ModelView,
-    organisation::OrganisationView,
-    overlay::OverlayView,
-    provider::ProviderView,
-    provider_key::ProviderKeyView,
-    team::TeamView,
-    user::UserView,
+    budget::BudgetView, grant::GrantView, key::KeyView, membership::MembershipView,
+    model::ModelView, organisation::OrganisationView, overlay::OverlayView, provider::ProviderView,
+    provider_key::ProviderKeyView, quota::QuotaView, rule, team::TeamView, user::UserView,
 };
 use crate::{
     app::AppState,
@@ -77,6 +69,7 @@ fn plural(kind: EntityKind) -> Option<&'static str> {
         EntityKind::Key => Some("keys"),
         EntityKind::Grant => Some("grants"),
         EntityKind::Budget => Some("budgets"),
+        EntityKind::Quota => Some("quotas"),
         EntityKind::Overlay => Some("overlays"),
         EntityKind::Usage => Some("usage"),
         EntityKind::Organisation | EntityKind::Gateway | EntityKind::Command => None,
@@ -97,10 +90,11 @@ impl Beside {
             if let EntityRow::User(user) = row {
                 subjects.push(user.id.0);
             }
-            if let EntityRow::Budget(budget) = row
-                && let Some(window) = window_at(&budget.body, now)
+            if let Some(rule) = Rule::of_row(row.clone())
+                && !rule.owner().is_each()
+                && let Some(window) = rule.window_at(now)
             {
-                windows.push((budget.id.0, window.start));
+                windows.push((rule.id().uuid(), window.start));
             }
         }
         let mut beside = Self {
@@ -129,7 +123,14 @@ impl Beside {
             EntityRow::Model(row) => json(ModelView::from(row)),
             EntityRow::Key(row) => json(KeyView::from(row)),
             EntityRow::Grant(row) => json(GrantView::from(row)),
-            EntityRow::Budget(row) => json(self.budget(row, now)),
+            EntityRow::Budget(row) => {
+                let window = self.window(&Rule::Budget(row.clone()), now);
+                json(BudgetView::new(row, window))
+            }
+            EntityRow::Quota(row) => {
+                let window = self.window(&Rule::Quota(row.clone()), now);
+                json(QuotaView::new(row, window))
+            }
             EntityRow::Overlay(row) => json(OverlayView::from(row)),
         }
     }
@@ -142,11 +143,15 @@ impl Beside {
         )
     }
 
-    fn budget(&self, row: Budget, now: Timestamp) -> BudgetView {
-        let account = self.accounts.get(&row.id.0).copied().unwrap_or_default();
-        let window = window_at(&row.body, now)
-            .map(|window| WindowView::new(window, row.body.amount_nanos, account));
-        BudgetView::new(row, window)
+    /// The window that is open now, of a rule that has one for all.
+    fn window(&self, of: &Rule, now: Timestamp) -> Option<Value> {
+        if of.owner().is_each() {
+            return None;
+        }
+        let account = self.accounts.get(&of.id().uuid());
+        let account = account.copied().unwrap_or_default();
+        let window = of.window_at(now)?;
+        Some(rule::window(of.unit(), window, of.limit_at(now), &account))
     }
 }
 

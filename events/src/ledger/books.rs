@@ -5,16 +5,18 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use uuid::Uuid;
 
+use super::rule::Rule;
 use crate::{
     clock::Timestamp,
     envelope::Envelope,
-    ids::{BudgetId, GatewayId, OrganisationId},
+    ids::{GatewayId, OrganisationId},
     kind::Event,
     payload::{
         account::{AccountId, AccountSpec, Unit},
-        budget::{BudgetBody, BudgetMode, BudgetOwner},
-        lease::{BudgetBreached, LeaseTotals},
-        usage::UsageFinished,
+        budget::{BudgetMode, Owner},
+        lease::{BudgetBreached, LeaseTotals, WindowCarried},
+        threshold::{ThresholdCrossed, Thresholds},
+        usage::{AccountUse, UsageFinished},
     },
 };
 
@@ -54,23 +56,27 @@ macro_rules! without_money {
             | Event::BudgetCreated(_)
             | Event::BudgetUpdated(_)
             | Event::BudgetDeleted(_)
+            | Event::QuotaCreated(_)
+            | Event::QuotaUpdated(_)
+            | Event::QuotaDeleted(_)
             | Event::OverlayCreated(_)
             | Event::OverlayUpdated(_)
             | Event::OverlayDeleted(_)
             | Event::GatewayOpened(_)
             | Event::GatewayClosed(_)
             | Event::BudgetBreached(_)
+            | Event::ThresholdCrossed(_)
             | Event::GatewayLost(_)
             | Event::LogGap(_)
             | Event::CommandRejected(_)
     };
 }
 
-/// One window of one budget, amounts in its unit.
+/// One window of one budget or quota, amounts in its unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
     pub organisation_id: OrganisationId,
-    pub owner: BudgetOwner,
+    pub owner: Owner,
     pub unit: Unit,
     pub mode: BudgetMode,
     pub limit: i64,
@@ -80,28 +86,52 @@ pub struct Account {
     pub settled: i64,
     /// What calls cost above their reservations; a part of `settled`.
     pub breached: i64,
+    /// What the window before left, and what went on to the next.
+    pub carried_in: i64,
+    pub carried_out: i64,
     pub closed: bool,
+    pub rollover: bool,
+    pub thresholds: Thresholds,
+    /// The largest threshold that was crossed, in percent.
+    pub crossed: u8,
 }
 
 impl Account {
+    /// What may be settled here: the limit with what was carried.
+    #[must_use]
+    pub fn allowance(&self) -> i64 {
+        self.limit + self.carried_in - self.carried_out
+    }
+
     #[must_use]
     pub fn free(&self) -> i64 {
-        self.limit - self.held - self.settled
+        self.allowance() - self.held - self.settled
+    }
+
+    /// Whether calls that reserve nothing are refused from now on.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.mode == BudgetMode::Postpaid && self.settled >= self.allowance()
     }
 
     #[must_use]
     pub fn open(spec: &AccountSpec) -> Self {
         Self {
             organisation_id: spec.organisation_id,
-            owner: spec.owner,
+            owner: spec.owner.clone(),
             unit: spec.unit,
             mode: spec.mode,
-            limit: spec.limit.0,
+            limit: spec.limit,
             window_end: spec.window_end,
             held: 0,
             settled: 0,
             breached: 0,
+            carried_in: 0,
+            carried_out: 0,
             closed: false,
+            rollover: spec.rollover,
+            thresholds: spec.thresholds,
+            crossed: 0,
         }
     }
 }
@@ -123,6 +153,8 @@ pub enum LineKind {
     Return,
     Breach,
     Limit,
+    /// Into this window out of the one before, or, below zero, out of it.
+    Carry,
     /// A gateway's own statement raised a granted total after Postgres went back.
     State,
 }
@@ -137,17 +169,19 @@ impl LineKind {
             Self::Return => "return",
             Self::Breach => "breach",
             Self::Limit => "limit",
+            Self::Carry => "carry",
             Self::State => "state",
         }
     }
 }
 
 /// What applying one event asks to be recorded beside it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Applied {
     pub lines: Vec<Line>,
-    /// Facts for the projector to write, when it applies the event for the first time. A replay ignores them.
-    pub breaches: Vec<BudgetBreached>,
+    /// Facts for the projector to write, when it applies the event for the first time: breaches and crossings. A replay
+    /// ignores them.
+    pub facts: Vec<(AccountId, Event)>,
 }
 
 /// A gateway's account of itself that cannot be: its event goes to the dead letters and its money stays held.
@@ -192,6 +226,8 @@ pub fn touched(envelope: &Envelope) -> Vec<(AccountId, Option<GatewayId>)> {
         }
         Event::LeaseGranted(granted) => vec![(granted.account.id, Some(granted.gateway_id))],
         Event::WindowClosed(closed) => vec![(closed.account, None)],
+        Event::WindowCarried(carried) => vec![(carried.from, None), (carried.to.id, None)],
+        Event::RaiseEnded(ended) => vec![(ended.account, None)],
         without_money!() => Vec::new(),
     }
 }
@@ -255,35 +291,80 @@ impl Books {
                     self.changed_accounts.insert(closed.account);
                 }
             }
+            Event::WindowCarried(carried) => {
+                self.carry(carried, envelope.meta.id.0, &mut applied);
+            }
+            Event::RaiseEnded(ended) => {
+                let reference = envelope.meta.id.0;
+                if let Some(line) = self.change_limit(ended.account, ended.limit, reference) {
+                    applied.lines.push(line);
+                }
+            }
             // A breach moved its money when the usage was applied; the event only says so. The rest is not about money.
             without_money!() => {}
         }
         Ok(applied)
     }
 
-    /// A budget's limit and mode, for those of its accounts that are loaded and not closed.
-    pub fn change_budget(&mut self, id: BudgetId, body: &BudgetBody, reference: Uuid) -> Vec<Line> {
-        let mut lines = Vec::new();
-        let own = self
+    /// A rule's new limit and manner, for those of its accounts that are loaded and not closed.
+    pub fn change_rule(&mut self, rule: &Rule, at: Timestamp, reference: Uuid) -> Vec<Line> {
+        let id = rule.id();
+        let own: Vec<AccountId> = self
             .accounts
-            .iter_mut()
-            .filter(|(account, row)| account.budget == id && !row.closed);
-        for (account, row) in own {
-            let limit = body.amount_nanos.0;
-            if row.limit != limit || row.mode != body.mode {
-                let amount = limit - row.limit;
-                (row.limit, row.mode) = (limit, body.mode);
-                self.changed_accounts.insert(*account);
-                lines.push(Line {
-                    account: *account,
-                    gateway: None,
-                    kind: LineKind::Limit,
-                    amount,
-                    reference,
-                });
+            .iter()
+            .filter(|(account, row)| account.rule == id && !row.closed)
+            .map(|(account, _)| *account)
+            .collect();
+        let mut lines = Vec::new();
+        for account in own {
+            if let Some(row) = self.accounts.get_mut(&account) {
+                let manner = (rule.mode(), rule.rollover(), rule.thresholds());
+                if (row.mode, row.rollover, row.thresholds) != manner {
+                    (row.mode, row.rollover, row.thresholds) = manner;
+                    self.changed_accounts.insert(account);
+                }
             }
+            lines.extend(self.change_limit(account, rule.limit_at(at), reference));
         }
         lines
+    }
+
+    fn change_limit(&mut self, account: AccountId, limit: i64, reference: Uuid) -> Option<Line> {
+        let row = self.accounts.get_mut(&account)?;
+        let amount = limit - row.limit;
+        if amount == 0 {
+            return None;
+        }
+        row.limit = limit;
+        self.changed_accounts.insert(account);
+        Some(Line {
+            account,
+            gateway: None,
+            kind: LineKind::Limit,
+            amount,
+            reference,
+        })
+    }
+
+    fn carry(&mut self, carried: &WindowCarried, reference: Uuid, applied: &mut Applied) {
+        self.open_account(&carried.to);
+        let line = |account, amount| Line {
+            account,
+            gateway: None,
+            kind: LineKind::Carry,
+            amount,
+            reference,
+        };
+        if let Some(from) = self.accounts.get_mut(&carried.from) {
+            from.carried_out += carried.amount;
+            self.changed_accounts.insert(carried.from);
+            applied.lines.push(line(carried.from, -carried.amount));
+        }
+        if let Some(to) = self.accounts.get_mut(&carried.to.id) {
+            to.carried_in += carried.amount;
+            self.changed_accounts.insert(carried.to.id);
+            applied.lines.push(line(carried.to.id, carried.amount));
+        }
     }
 
     /// The totals of a lease; zeros where there is none.
@@ -295,8 +376,7 @@ impl Books {
     fn settle(&mut self, usage: &UsageFinished, applied: &mut Applied) -> Result<(), BooksError> {
         for used in &usage.accounts {
             let key = (used.account.id, usage.gateway_id);
-            let totals = self.lease(key);
-            if usage.cost.0.min(used.reserved) > totals.open() {
+            if used.from_lease(usage) > self.lease(key).open() {
                 return Err(BooksError::Overdrawn {
                     account: key.0,
                     gateway: key.1,
@@ -304,31 +384,60 @@ impl Books {
             }
         }
         for used in &usage.accounts {
-            self.open_account(&used.account);
-            let key = (used.account.id, usage.gateway_id);
-            let (id, cost) = (usage.usage_id.0, usage.cost.0);
-            let from_lease = cost.min(used.reserved);
-            if from_lease > 0 {
-                self.change_lease(key, |lease| lease.settled += from_lease);
-            }
-            let hard = used.account.mode == BudgetMode::Hard;
-            let excess = if hard { cost - from_lease } else { 0 };
-            if let Some(account) = self.accounts.get_mut(&used.account.id) {
-                account.settled += cost;
-                account.breached += excess;
-                self.changed_accounts.insert(used.account.id);
-            }
-            applied.lines.push(line(key, LineKind::Settle, cost, id));
-            if excess > 0 {
-                applied.lines.push(line(key, LineKind::Breach, excess, id));
-                applied.breaches.push(BudgetBreached {
-                    account: used.account.id,
-                    usage_id: usage.usage_id,
-                    excess,
-                });
-            }
+            self.settle_one(usage, used, applied);
         }
         Ok(())
+    }
+
+    fn settle_one(&mut self, usage: &UsageFinished, used: &AccountUse, applied: &mut Applied) {
+        self.open_account(&used.account);
+        let key = (used.account.id, usage.gateway_id);
+        let (id, amount) = (usage.usage_id, used.amount(usage));
+        let from_lease = used.from_lease(usage);
+        if from_lease > 0 {
+            self.change_lease(key, |lease| lease.settled += from_lease);
+        }
+        let hard = used.account.mode == BudgetMode::Hard;
+        let excess = if hard { amount - from_lease } else { 0 };
+        applied
+            .lines
+            .push(line(key, LineKind::Settle, amount, id.0));
+        if excess > 0 {
+            applied
+                .lines
+                .push(line(key, LineKind::Breach, excess, id.0));
+            let breached = BudgetBreached {
+                account: used.account.id,
+                usage_id: id,
+                excess,
+            };
+            applied
+                .facts
+                .push((used.account.id, Event::BudgetBreached(breached)));
+        }
+        let Some(account) = self.accounts.get_mut(&used.account.id) else {
+            return;
+        };
+        account.settled += amount;
+        account.breached += excess;
+        self.changed_accounts.insert(used.account.id);
+        let (settled, limit) = (account.settled, account.allowance());
+        for percent in account.thresholds.crossed(account.crossed, settled, limit) {
+            account.crossed = percent;
+            let crossed = ThresholdCrossed {
+                account: AccountSpec {
+                    limit: account.limit,
+                    ..used.account.clone()
+                },
+                percent,
+                settled,
+                limit,
+                usage_id: id,
+            };
+            applied
+                .facts
+                .push((used.account.id, Event::ThresholdCrossed(crossed)));
+        }
     }
 
     fn open_account(&mut self, spec: &AccountSpec) {

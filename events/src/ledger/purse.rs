@@ -13,10 +13,10 @@ mod tests;
 use self::lease::{Lease, Pace};
 use crate::{
     clock::Timestamp,
-    ids::{BudgetId, ReclaimId},
+    ids::ReclaimId,
     log::messages::{AskAccount, ControlLease, Denial},
     payload::{
-        account::{AccountId, AccountSpec},
+        account::{AccountId, AccountSpec, RuleId},
         lease::{LeaseTotals, ReturnedLease, StatedLease},
     },
 };
@@ -32,6 +32,14 @@ pub struct Want {
     pub amount: i64,
 }
 
+/// What a call that ended had reserved on one account, and what it took of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Used {
+    pub account: AccountId,
+    pub reserved: i64,
+    pub settled: i64,
+}
+
 /// What becomes of a call at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
@@ -45,11 +53,11 @@ pub enum Admission {
 pub enum Refusal {
     /// There is no money: the account and the figures at that moment.
     Denied {
-        account: AccountSpec,
-        denial: Denial,
+        account: Box<AccountSpec>,
+        denial: Box<Denial>,
     },
     /// Nobody answered in time.
-    Unanswered { account: AccountSpec },
+    Unanswered { account: Box<AccountSpec> },
     /// The line is full.
     Crowded,
 }
@@ -160,7 +168,7 @@ impl Purse {
         outputs: &mut Vec<Output>,
     ) -> Admission {
         if let Some(want) = wants.iter().find(|want| self.is_forgotten(&want.account)) {
-            let account = want.account.clone();
+            let account = Box::new(want.account.clone());
             return Admission::Refused(Refusal::Unanswered { account });
         }
         for want in wants {
@@ -190,18 +198,12 @@ impl Purse {
         Admission::Waiting
     }
 
-    /// A call ended: `cost` settles, at most what was reserved from the lease, the rest is spendable again.
-    pub fn settle(
-        &mut self,
-        uses: &[(AccountId, i64)],
-        cost: i64,
-        now: Timestamp,
-        outputs: &mut Vec<Output>,
-    ) {
-        for (account, reserved) in uses {
-            if let Some(lease) = self.leases.get_mut(account) {
-                lease.reserved -= reserved;
-                lease.totals.settled += cost.min(*reserved);
+    /// A call ended: what it took settles, at most what was reserved from the lease, the rest is spendable again.
+    pub fn settle(&mut self, uses: &[Used], now: Timestamp, outputs: &mut Vec<Output>) {
+        for used in uses {
+            if let Some(lease) = self.leases.get_mut(&used.account) {
+                lease.reserved -= used.reserved;
+                lease.totals.settled += used.settled.min(used.reserved);
                 if lease.spendable() > 0 {
                     lease.denied = None;
                 }
@@ -218,7 +220,13 @@ impl Purse {
         now: Timestamp,
         outputs: &mut Vec<Output>,
     ) {
-        self.settle(uses, 0, now, outputs);
+        let of = |(account, reserved): &(AccountId, i64)| Used {
+            account: *account,
+            reserved: *reserved,
+            settled: 0,
+        };
+        let uses: Vec<Used> = uses.iter().map(of).collect();
+        self.settle(&uses, now, outputs);
     }
 
     /// The caller of a waiting call is gone. False when the call was admitted or refused before.
@@ -299,10 +307,10 @@ impl Purse {
         self.ask(now, outputs);
     }
 
-    /// A budget was changed or deleted: its idle parts go back and its accounts take the new limit and mode on the
-    /// next reservation, whose spec carries them.
-    pub fn budget_changed(&mut self, budget: BudgetId, outputs: &mut Vec<Output>) {
-        self.return_where(|lease| lease.account.id.budget == budget, outputs);
+    /// A rule was changed or deleted: its idle parts go back and its accounts take the new limit and mode on the next
+    /// reservation, whose spec carries them.
+    pub fn rule_changed(&mut self, rule: RuleId, outputs: &mut Vec<Output>) {
+        self.return_where(|lease| lease.account.id.rule == rule, outputs);
     }
 
     /// Every few milliseconds while somebody waits: who waited too long is refused, asks are repeated.

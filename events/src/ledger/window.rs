@@ -4,10 +4,8 @@
 
 use jiff::{Span, ToSpan as _, Zoned, civil, tz::TimeZone};
 
-use crate::{
-    clock::Timestamp,
-    payload::budget::{BudgetBody, Period},
-};
+use super::rule::Schedule;
+use crate::{clock::Timestamp, payload::budget::Period};
 
 /// One window: from `start` up to, not including, `end`. A total never ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,16 +14,19 @@ pub struct Window {
     pub end: Option<Timestamp>,
 }
 
-/// The window of `budget` that `at` lies in. `None` before `start_at`, from `end_at` on, and where the time zone is
-/// unknown (admin refuses those). Whether the budget is active is for the caller to ask.
+/// The window of a schedule that `at` lies in. `None` before `start_at`, from `end_at` on, and where the time zone is
+/// unknown (admin refuses those). Whether the rule is active is for the caller to ask.
 #[must_use]
-pub fn window_at(budget: &BudgetBody, at: Timestamp) -> Option<Window> {
-    if budget.start_at.is_some_and(|start| at < start) || budget.end_at.is_some_and(|end| at >= end)
-    {
+pub fn window_at<'a>(schedule: impl Into<Schedule<'a>>, at: Timestamp) -> Option<Window> {
+    let schedule = schedule.into();
+    let Schedule {
+        start_at, end_at, ..
+    } = schedule;
+    if start_at.is_some_and(|start| at < start) || end_at.is_some_and(|end| at >= end) {
         return None;
     }
-    let zone = TimeZone::get(&budget.timezone).ok()?;
-    match (budget.period, budget.start_at) {
+    let zone = TimeZone::get(schedule.timezone).ok()?;
+    match (schedule.period, start_at) {
         (Period::Total, start) => Some(Window {
             start: start.unwrap_or_default(),
             end: None,
@@ -122,24 +123,21 @@ mod tests {
 
     use super::*;
     use crate::{
-        ids::KeyId,
-        payload::budget::{BudgetMode, BudgetOwner},
-        units::NanoUsd,
+        examples,
+        kind::{Event, Kind},
+        payload::budget::BudgetBody,
     };
 
     fn budget(period: Period, timezone: &str, start_at: Option<&str>) -> BudgetBody {
+        let Event::BudgetCreated(body) = examples::of_kind(Kind::BudgetCreated).event else {
+            panic!("the example of a budget is a budget")
+        };
         BudgetBody {
-            name: None,
-            owner: BudgetOwner::Key {
-                id: KeyId::generate(),
-            },
             period,
-            amount_nanos: NanoUsd(1),
-            mode: BudgetMode::Hard,
             timezone: timezone.into(),
             start_at: start_at.map(|text| text.parse().unwrap()),
             end_at: None,
-            active: true,
+            ..body
         }
     }
 

@@ -48,6 +48,14 @@ pub enum ControlMessage {
     ReturnIdle {
         reclaim_id: ReclaimId,
         account: Option<AccountId>,
+        /// Of that account, what this gateway has been granted in all. An answer that does not count a grant, because word of
+        /// it came later, would let somebody else be denied while that grant lies idle.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        granted: Option<i64>,
+    },
+    /// Windows whose calls reserve nothing and that are full. Told when they fill, and again every few seconds.
+    Full {
+        accounts: Vec<FullAccount>,
     },
     /// Postgres went back: write a `lease.stated` with all totals for this generation.
     StateLeases {
@@ -77,6 +85,27 @@ pub struct Denial {
     /// Live holders that did not answer in time.
     pub silent: Vec<GatewayId>,
     pub resets_at: Option<Timestamp>,
+    /// The rule counts each of so many by itself already that no further one is opened.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub too_many: bool,
+}
+
+/// A window that is full, with the figures at that moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FullAccount {
+    pub account: AccountId,
+    /// In from the window before, less what went on to the next.
+    pub carried: i64,
+    pub settled: i64,
+    pub resets_at: Option<Timestamp>,
+}
+
+impl FullAccount {
+    /// Whether it is still full under this limit: the message may be older than the limit.
+    #[must_use]
+    pub fn is_full(&self, limit: i64) -> bool {
+        self.settled >= limit.saturating_add(self.carried)
+    }
 }
 
 /// On `{c}:beat`, once a second, from the active projector.

@@ -67,6 +67,23 @@ pub struct WindowClosed {
     pub account: AccountId,
 }
 
+/// `window.carried`: what was free in a closed window goes on to the one after it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowCarried {
+    pub from: AccountId,
+    pub to: AccountSpec,
+    /// In the accounts' unit.
+    pub amount: i64,
+}
+
+/// `raise.ended`: a temporary raise is over, the account's limit is what its rule says without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RaiseEnded {
+    pub account: AccountId,
+    /// In the account's unit.
+    pub limit: i64,
+}
+
 /// `budget.breached`: a call cost more than its reservation; the excess went to the account directly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BudgetBreached {

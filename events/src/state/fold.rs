@@ -89,6 +89,7 @@ impl Step<'_> {
             Event::KeyCreated(body) => created!(self, Key, body),
             Event::GrantCreated(body) => created!(self, Grant, body),
             Event::BudgetCreated(body) => created!(self, Budget, body),
+            Event::QuotaCreated(body) => created!(self, Quota, body),
             Event::OverlayCreated(body) => created!(self, Overlay, body),
             Event::OrganisationUpdated(body) => {
                 changed!(self, Organisation, |row| row.body = body.clone())
@@ -117,6 +118,7 @@ impl Step<'_> {
                 row.body.last_rotated_at = Some(self.envelope.meta.occurred_at);
             }),
             Event::BudgetUpdated(body) => changed!(self, Budget, |row| row.body = body.clone()),
+            Event::QuotaUpdated(body) => changed!(self, Quota, |row| row.body = body.clone()),
             Event::OverlayUpdated(body) => changed!(self, Overlay, |row| row.body = body.clone()),
             Event::OrganisationDeleted(_)
             | Event::TeamDeleted(_)
@@ -128,6 +130,7 @@ impl Step<'_> {
             | Event::KeyDeleted(_)
             | Event::GrantDeleted(_)
             | Event::BudgetDeleted(_)
+            | Event::QuotaDeleted(_)
             | Event::OverlayDeleted(_) => {
                 self.existing()?;
                 Ok(Change::Delete(self.envelope.meta.entity))
@@ -139,6 +142,9 @@ impl Step<'_> {
             | Event::GatewayClosed(_)
             | Event::LeaseGranted(_)
             | Event::WindowClosed(_)
+            | Event::WindowCarried(_)
+            | Event::RaiseEnded(_)
+            | Event::ThresholdCrossed(_)
             | Event::BudgetBreached(_)
             | Event::GatewayLost(_)
             | Event::LogGap(_)

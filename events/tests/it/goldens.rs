@@ -120,6 +120,33 @@ fn usage_and_models_of_schema_1_mean_what_they_did() {
     assert_eq!(model.catalogue_id, None);
 }
 
+/// Before quotas, every account was a budget's, nothing was carried and nobody was told.
+#[test]
+fn budgets_and_accounts_of_schema_1_mean_what_they_did() {
+    let old = |name: &str| {
+        let bytes = fs::read(folder().join(format!("{name}.v1.msgpack"))).unwrap();
+        codec::decode(&bytes).unwrap().event
+    };
+    let Event::BudgetCreated(budget) = old("budget.created") else {
+        panic!("a budget");
+    };
+    assert_eq!(
+        (budget.amount_nanos.0, budget.rollover, budget.raise),
+        (10_000_000_000, false, None)
+    );
+    assert!(budget.thresholds.is_default() && budget.currency == "USD");
+    let Event::LeaseGranted(granted) = old("lease.granted") else {
+        panic!("a grant");
+    };
+    let account = granted.account;
+    assert!(account.id.rule.budget().is_some() && account.id.subject.is_nil());
+    assert_eq!((account.limit, account.rollover), (10_000_000_000, false));
+    let Event::WindowClosed(closed) = old("window.closed") else {
+        panic!("a window");
+    };
+    assert_eq!(closed.account, account.id);
+}
+
 #[test]
 fn an_event_that_is_cut_short_is_an_error() {
     for kind in [Kind::UsageFinished, Kind::KeyCreated, Kind::LeaseGranted] {

@@ -11,6 +11,7 @@ use odock_events::{
     ids::EventId,
     kind::Event,
     payload::{
+        account::Unit,
         budget::BudgetMode,
         lease::StatedLease,
         usage::{AccountUse, AttemptOutcome, UsageStatus},
@@ -130,7 +131,10 @@ fn read_segment(
 pub fn settle_orphan(call: OpenCall, now: Timestamp) -> Envelope {
     let OpenCall { started, progress } = call;
     let (mut meta, mut usage) = (started.meta, started.usage);
-    let hard = |used: &AccountUse| used.account.mode == BudgetMode::Hard && used.reserved > 0;
+    let hard = |used: &AccountUse| {
+        let account = &used.account;
+        account.unit == Unit::Nanos && account.mode == BudgetMode::Hard && used.reserved > 0
+    };
     if let Some(progress) = progress {
         for used in &mut usage.accounts {
             let now = progress

@@ -172,11 +172,11 @@ impl JournalState {
     }
 }
 
-/// What each lease settles for a finished call: its cost, at most what was reserved.
+/// What each lease settles for a finished call: what it took, at most what was reserved.
 #[must_use]
 pub fn settled_by(usage: &UsageFinished) -> Vec<(AccountId, i64)> {
     let accounts = usage.accounts.iter().filter(|used| used.reserved > 0);
     accounts
-        .map(|used| (used.account.id, usage.cost.0.min(used.reserved)))
+        .map(|used| (used.account.id, used.from_lease(usage)))
         .collect()
 }

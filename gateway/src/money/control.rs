@@ -66,7 +66,7 @@ fn learn(money: &Money, links: &MoneyLinks, message: &ControlMessage) {
     for lease in leases.iter().filter(|lease| lease.granted > 0) {
         let id = lease.account;
         if !money.knows(id)
-            && let Some(account) = (links.next_window)(id, id.window_start)
+            && let Some(account) = (links.next_window)(id, None, id.window_start)
             && account.id == id
         {
             money.learn(&account);

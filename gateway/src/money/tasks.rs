@@ -9,15 +9,19 @@ use odock_events::{
         messages::{Ask, AskMessage},
         redis::RedisLog,
     },
-    payload::account::{AccountId, AccountSpec},
+    payload::{
+        account::{AccountId, AccountSpec},
+        budget::Owner,
+    },
 };
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Asks, Money, control};
 
-/// The account of the same budget in the window that a moment lies in, as the configuration is now.
-pub type NextWindow = dyn Fn(AccountId, Timestamp) -> Option<AccountSpec> + Send + Sync;
+/// The account of the same rule and subject in the window that a moment lies in, as the configuration is now.
+pub type NextWindow =
+    dyn Fn(AccountId, Option<&Owner>, Timestamp) -> Option<AccountSpec> + Send + Sync;
 
 /// What the purse is connected to.
 #[derive(Clone)]

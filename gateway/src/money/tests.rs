@@ -11,7 +11,7 @@ use odock_events::{
         messages::{AskMessage, Denial},
         reader::StreamReader,
     },
-    payload::account::AccountSpec,
+    payload::{account::AccountSpec, budget::Owner},
 };
 use tempfile::TempDir;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -60,6 +60,14 @@ impl Bench {
             clock,
             account,
             _directory: directory,
+        }
+    }
+
+    fn used(&self, reserved: i64, settled: i64) -> Used {
+        Used {
+            account: self.account.id,
+            reserved,
+            settled,
         }
     }
 
@@ -137,7 +145,7 @@ async fn a_grant_is_in_the_journal_and_then_money_is_there_without_waiting() {
         (bench.money.reserved(bench.account.id), bench.spendable()),
         (60, 40)
     );
-    bench.money.settle(&[(bench.account.id, 60)], NanoUsd(25));
+    bench.money.settle(&[bench.used(60, 25)]);
     assert_eq!(
         (bench.money.reserved(bench.account.id), bench.spendable()),
         (0, 75)
@@ -205,7 +213,7 @@ async fn nobody_waits_for_ever() {
     assert_eq!(
         refusal,
         Refusal::Unanswered {
-            account: bench.account.clone()
+            account: Box::new(bench.account.clone())
         }
     );
 }
@@ -223,13 +231,14 @@ async fn a_denial_is_told_to_whoever_waits_and_to_the_next_at_once() {
         held: 0,
         silent: Vec::new(),
         resets_at: None,
+        too_many: false,
     };
     bench
         .money
         .receive(bench.answer_with(0, Some(denial.clone())));
     let expected = Refusal::Denied {
-        account: bench.account.clone(),
-        denial,
+        account: Box::new(bench.account.clone()),
+        denial: Box::new(denial),
     };
     assert_eq!(waits.await.unwrap_err(), expected);
     assert_eq!(
@@ -258,11 +267,12 @@ async fn what_goes_back_is_journaled_after_every_settled_call() {
         .journal
         .finished(usage.usage_id, b"finished", &settled)
         .unwrap();
-    bench.money.settle(&[(bench.account.id, 60)], NanoUsd(25));
+    bench.money.settle(&[bench.used(60, 25)]);
     let id = ReclaimId::generate();
     bench.money.receive(ControlMessage::ReturnIdle {
         reclaim_id: id,
         account: None,
+        granted: None,
     });
     let (seq, returned) = bench.last_returned();
     assert_eq!(
@@ -276,8 +286,25 @@ async fn what_goes_back_is_journaled_after_every_settled_call() {
     bench.money.receive(ControlMessage::ReturnIdle {
         reclaim_id: again,
         account: None,
+        granted: None,
     });
     assert_eq!(bench.last_returned().1.reclaim_id, Some(again));
+}
+
+#[tokio::test]
+async fn a_call_for_idle_parts_tells_of_the_grant_that_is_to_go_back_too() {
+    let bench = Bench::new();
+    bench.grant(100).await;
+    bench.money.receive(ControlMessage::ReturnIdle {
+        reclaim_id: ReclaimId::generate(),
+        account: Some(bench.account.id),
+        granted: Some(150),
+    });
+    assert_eq!(bench.last_returned().1.leases[0].returned, 150);
+    assert_eq!(bench.journal.leases()[0].totals.granted, 150);
+    // Word of the grant comes after it, and says nothing new.
+    bench.money.receive(bench.answer(150));
+    assert_eq!(bench.spendable(), 0);
 }
 
 #[tokio::test]
@@ -313,7 +340,7 @@ async fn a_full_disk_grants_nothing_and_forgets_no_return() {
     let bench = Bench::new();
     bench.grant(100).await;
     let disk = bench.journal.fill_disk();
-    bench.money.budget_changed(bench.account.id.budget);
+    bench.money.rule_changed(bench.account.id.rule);
     assert_eq!(bench.spendable(), 0);
     let want = bench.want(50);
     let mut waits = pin!(bench.money.reserve(&want));
@@ -339,7 +366,7 @@ async fn a_window_in_use_asks_for_the_next_one_early() {
     let want = bench.want(40);
     bench.money.reserve(&want).await.unwrap();
     let account = bench.account.clone();
-    let next = move |id: AccountId, at: Timestamp| {
+    let next = move |id: AccountId, _: Option<&Owner>, at: Timestamp| {
         assert_eq!((id, at), (account.id, end));
         let id = AccountId {
             window_start: end,
@@ -368,7 +395,7 @@ async fn a_call_waits_for_a_grant_task_behind_redis() {
     let links = MoneyLinks {
         log: log.clone(),
         redis_url: redis.url(),
-        next_window: Arc::new(|_, _| None),
+        next_window: Arc::new(|_, _, _| None),
     };
     let Bench {
         money,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use odock_events::{
-    clock::Clock,
+    clock::{Clock, Timestamp},
     codec,
     envelope::Envelope,
     kind::Event,
@@ -13,7 +13,7 @@ use odock_events::{
 };
 use tokio::sync::mpsc::OwnedPermit;
 
-use super::record::{CallRecord, Ending, Produced, reservations, settlements};
+use super::record::{CallRecord, Ending, Produced, settlements, taken};
 use crate::{
     journal::{Journal, JournalError, Started},
     limits::{Limits, receipt::Receipts},
@@ -110,6 +110,11 @@ impl OpenCall {
         Ok(())
     }
 
+    /// The time by the clock of its records.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.books.clock.now()
+    }
+
     /// Where its money comes from.
     pub(crate) fn money(&self) -> &Arc<Money> {
         &self.books.money
@@ -172,7 +177,7 @@ impl Books {
                 usage,
             }));
         }
-        self.money.settle(&reservations(&usage), usage.cost);
+        self.money.settle(&taken(&usage));
         self.metrics.used_tokens(&usage.tokens);
         Ok(())
     }

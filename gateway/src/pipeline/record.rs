@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use odock_events::{
     clock::Timestamp,
+    ledger::purse,
     payload::{
         account::{AccountId, Unit},
         budget::BudgetMode,
@@ -172,7 +173,10 @@ impl CallRecord {
     /// Whether all that it can cost is reserved on some account.
     pub(crate) fn reserves_whole(&self) -> bool {
         let mut accounts = self.started.usage.accounts.iter();
-        accounts.any(|used| used.account.mode == BudgetMode::Hard && used.reserved > 0)
+        accounts.any(|used| {
+            let account = &used.account;
+            account.unit == Unit::Nanos && account.mode == BudgetMode::Hard && used.reserved > 0
+        })
     }
 
     /// Until its end it counts for what there is so far, not for what it has reserved.
@@ -264,7 +268,8 @@ impl CallRecord {
             .usage
             .accounts
             .iter()
-            .map(|account| account.reserved);
+            .filter(|used| used.account.unit == Unit::Nanos)
+            .map(|used| used.reserved);
         NanoUsd(reserved.max().unwrap_or(0))
     }
 }
@@ -290,11 +295,23 @@ impl Used {
     }
 }
 
-/// What each lease of a finished call settles: the cost, at most what it reserved. The excess goes to the account.
+/// What each lease of a finished call settles: what it took, at most what it reserved. The excess goes to the account.
 pub(crate) fn settlements(usage: &UsageFinished) -> Vec<(AccountId, i64)> {
     let accounts = usage.accounts.iter();
     accounts
-        .map(|used| (used.account.id, usage.cost.0.min(used.reserved)))
+        .map(|used| (used.account.id, used.from_lease(usage)))
+        .collect()
+}
+
+/// What a finished call had reserved on each account, and what it took of it.
+pub(crate) fn taken(usage: &UsageFinished) -> Vec<purse::Used> {
+    let accounts = usage.accounts.iter();
+    accounts
+        .map(|used| purse::Used {
+            account: used.account.id,
+            reserved: used.reserved,
+            settled: used.amount(usage),
+        })
         .collect()
 }
 

@@ -1,8 +1,6 @@
 //! The last look and the first record: the key is still valid, the provider's secret is at hand, and `started` is in the
 //! journal. From here on the call has a usage record, whatever happens.
 
-use std::collections::BTreeMap;
-
 use http::HeaderValue;
 use odock_events::{
     envelope::{Actor, Meta},
@@ -212,8 +210,8 @@ fn draft(gateway: &Gateway, reserved: &Reserved) -> Box<CallRecord> {
         units: None,
         pieces: Pieces::new(),
         service_tier: ServiceTier::Standard,
-        tags: BTreeMap::new(),
-        end_user: None,
+        tags: reserved.labels.tags.clone(),
+        end_user: reserved.labels.end_user.clone(),
         cost: reserved.upper_bound,
         breakdown: CostBreakdown::default(),
         accounts: reserved.accounts.clone(),

@@ -14,8 +14,9 @@ use odock_events::{
     payload::{
         JsonObject,
         account::{AccountId, AccountSpec, Unit},
-        budget::{BudgetMode, BudgetOwner},
+        budget::{BudgetMode, Owner},
         model::{ModelBody, ModelConfig, ModelType, PriceSource, ResolvedPrice},
+        threshold::Thresholds,
         usage::{AccountUse, Attempt, AttemptOutcome, TokenDetails, UsageFinished, UsageStatus},
     },
     pricing::{CostBreakdown, Pieces, Pricing, ServiceTier, TokenUsage},
@@ -73,18 +74,17 @@ pub(crate) fn call_record(pricing: Option<Pricing>, reserved: i64) -> CallRecord
     let usage_id = UsageId::generate();
     let organisation_id = OrganisationId::generate();
     let account = AccountSpec {
-        id: AccountId {
-            budget: BudgetId::generate(),
-            window_start: Timestamp(0),
-        },
+        id: AccountId::of(BudgetId::generate(), Timestamp(0)),
         organisation_id,
-        owner: BudgetOwner::Organisation {
+        owner: Owner::Organisation {
             id: organisation_id,
         },
         unit: Unit::Nanos,
         mode: BudgetMode::Hard,
-        limit: NanoUsd(1_000_000),
+        limit: 1_000_000,
         window_end: None,
+        rollover: false,
+        thresholds: Thresholds::default(),
     };
     let started_at = Timestamp(1_000_000);
     let usage = UsageFinished {

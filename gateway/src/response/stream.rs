@@ -141,7 +141,7 @@ where
             },
             TopUp::Refused(refusal) => {
                 let said = format!("the stream was cut after about {produced} tokens of output");
-                refused(&self.metrics, *refusal, &said)
+                refused(&self.metrics, *refusal, call.now(), |_| said)
             }
         };
         self.last_words(&error);

@@ -6,16 +6,16 @@ use odock_events::{
     envelope::{EntityKind, EntityRef},
     ids::{
         BudgetId, GrantId, KeyId, ModelId, OrganisationId, OverlayId, ProviderId, ProviderKeyId,
-        TeamId,
+        QuotaId, TeamId,
     },
-    payload::{budget::BudgetOwner, grant::GrantTarget},
+    ledger::rule::Rule,
+    payload::{account::RuleId, grant::GrantTarget},
     state::{
-        Budget, EntityRow, Key,
+        EntityRow, Key,
         config::{ConfigChange, ConfigDelta},
     },
     units::Sha256Digest,
 };
-use uuid::Uuid;
 
 use super::{Consequences, Gap, KeyEntry, Snapshot, Touched, tenant::Tenant};
 use crate::limits::scope::ScopeId;
@@ -70,7 +70,8 @@ impl Snapshot {
                     self.put_grant(row.id, row.body.key_id, id);
                 }
             }
-            EntityRow::Budget(row) => self.put_budget(row, consequences),
+            EntityRow::Budget(row) => self.put_rule(Rule::Budget(row), consequences),
+            EntityRow::Quota(row) => self.put_rule(Rule::Quota(row), consequences),
             EntityRow::Team(row) => self.policies.put_team(row),
             EntityRow::Overlay(row) => self.policies.put_overlay(row),
             // Gateways decide nothing by these.
@@ -129,15 +130,16 @@ impl Snapshot {
         }
     }
 
-    fn put_budget(&mut self, row: Budget, consequences: &mut Consequences) {
-        self.delete_budget(row.id);
-        consequences.changed_budgets.push(row.id);
-        let owner = owner_uuid(&row.body.owner);
-        self.budget_owners.insert(row.id, row.body.owner);
-        let mut budgets = self.budgets_of(owner).to_vec();
-        let place = budgets.partition_point(|budget| budget.id < row.id);
-        budgets.insert(place, Arc::new(row));
-        self.budgets.insert(owner, budgets.into());
+    fn put_rule(&mut self, rule: Rule, consequences: &mut Consequences) {
+        let id = rule.id();
+        self.delete_rule(id);
+        consequences.changed_rules.push(id);
+        let lookup = rule.owner().lookup(rule.organisation_id());
+        self.rule_owners.insert(id, lookup);
+        let mut rules = self.rules_of(lookup).to_vec();
+        let place = rules.partition_point(|other| other.id() < id);
+        rules.insert(place, Arc::new(rule));
+        self.rules.insert(lookup, rules.into());
     }
 
     fn delete(&mut self, entity: EntityRef, consequences: &mut Consequences) {
@@ -183,10 +185,8 @@ impl Snapshot {
                 }
                 self.delete_grant(grant);
             }
-            EntityKind::Budget => {
-                consequences.changed_budgets.push(BudgetId(entity.id));
-                self.delete_budget(BudgetId(entity.id));
-            }
+            EntityKind::Budget => self.drop_rule(BudgetId(entity.id).into(), consequences),
+            EntityKind::Quota => self.drop_rule(QuotaId(entity.id).into(), consequences),
             EntityKind::Overlay => self.policies.remove_overlay(OverlayId(entity.id)),
             EntityKind::Team => self.policies.remove_team(TeamId(entity.id)),
             EntityKind::User
@@ -219,20 +219,21 @@ impl Snapshot {
         });
     }
 
-    fn delete_budget(&mut self, id: BudgetId) {
-        let Some(owner) = self.budget_owners.remove(&id) else {
+    fn drop_rule(&mut self, id: RuleId, consequences: &mut Consequences) {
+        consequences.changed_rules.push(id);
+        self.delete_rule(id);
+    }
+
+    fn delete_rule(&mut self, id: RuleId) {
+        let Some(lookup) = self.rule_owners.remove(&id) else {
             return;
         };
-        let owner = owner_uuid(&owner);
-        let others = self
-            .budgets_of(owner)
-            .iter()
-            .filter(|budget| budget.id != id);
-        let others: Arc<[Arc<Budget>]> = others.cloned().collect();
+        let others = self.rules_of(lookup).iter().filter(|rule| rule.id() != id);
+        let others: Arc<[Arc<Rule>]> = others.cloned().collect();
         if others.is_empty() {
-            self.budgets.remove(&owner);
+            self.rules.remove(&lookup);
         } else {
-            self.budgets.insert(owner, others);
+            self.rules.insert(lookup, others);
         }
     }
 
@@ -277,14 +278,5 @@ impl Snapshot {
         if tenant.is_empty() {
             self.tenants.remove(&id);
         }
-    }
-}
-
-pub(super) fn owner_uuid(owner: &BudgetOwner) -> Uuid {
-    match owner {
-        BudgetOwner::Organisation { id } => id.0,
-        BudgetOwner::Team { id } => id.0,
-        BudgetOwner::User { id } => id.0,
-        BudgetOwner::Key { id } => id.0,
     }
 }

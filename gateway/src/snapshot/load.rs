@@ -180,6 +180,7 @@ async fn read_table(
             Table::Model => EntityRow::Model(parse(&row)?),
             Table::Key => EntityRow::Key(parse(&row)?),
             Table::Budget => EntityRow::Budget(parse(&row)?),
+            Table::Quota => EntityRow::Quota(parse(&row)?),
             Table::Team => EntityRow::Team(parse(&row)?),
             Table::Overlay => EntityRow::Overlay(parse(&row)?),
             Table::Grant => {
@@ -227,6 +228,7 @@ enum Table {
     Key,
     Grant,
     Budget,
+    Quota,
     Team,
     Overlay,
 }
@@ -260,6 +262,10 @@ const TABLES: &[(Table, &str)] = &[
     (
         Table::Budget,
         "SELECT id, organisation_id, version, created_at, updated_at, body FROM budget",
+    ),
+    (
+        Table::Quota,
+        "SELECT id, organisation_id, version, created_at, updated_at, body FROM quota",
     ),
     (
         Table::Team,

@@ -8,12 +8,13 @@ use odock_events::{
     },
     payload::{
         JsonObject,
-        budget::{BudgetBody, BudgetMode, BudgetOwner, Period},
+        budget::{BudgetBody, BudgetMode, Owner, Period, USD},
         grant::{GrantBody, GrantTarget},
         key::{KeyBody, KeyType},
         model::{ModelBody, ModelConfig, ModelType, PriceSource, ResolvedPrice},
         organisation::{OrganisationBody, OrganisationStatus},
         provider::{ProviderBody, ProviderKeyBody, ProviderType},
+        threshold::Thresholds,
     },
     state::{Budget, Grant, Key, Model, Organisation, Provider, ProviderKey, Row},
     units::{NanoUsd, Sha256Digest},
@@ -141,7 +142,7 @@ impl World {
         )
     }
 
-    pub(crate) fn budget(self, number: u32, owner: BudgetOwner) -> Budget {
+    pub(crate) fn budget(self, number: u32, owner: Owner) -> Budget {
         let body = BudgetBody {
             name: None,
             owner,
@@ -152,6 +153,10 @@ impl World {
             start_at: None,
             end_at: None,
             active: true,
+            rollover: false,
+            thresholds: Thresholds::default(),
+            raise: None,
+            currency: USD.to_owned(),
         };
         self.row(BUDGET, number, body)
     }
@@ -159,7 +164,7 @@ impl World {
     pub(crate) fn budget_of_key(self, number: u32, key: u32) -> Budget {
         self.budget(
             number,
-            BudgetOwner::Key {
+            Owner::Key {
                 id: KeyId(id(KEY, key)),
             },
         )

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use odock_events::{
     clock::Timestamp,
     envelope::EntityRef,
+    payload::account::RuleId,
     state::{
         EntityRow,
         config::{ConfigChange, ConfigDelta},
@@ -165,33 +166,34 @@ fn a_renamed_model_leaves_its_old_name_to_others() {
     }
 }
 
+fn rule(number: u32) -> RuleId {
+    budget_id(number).into()
+}
+
 #[test]
-fn budgets_are_found_by_owner_and_by_id() {
+fn rules_are_found_by_owner_and_by_id() {
     let world = World::new();
     let owner = key_id(1).0;
     let rows = [2, 1].map(|number| world.budget_of_key(number, 1).into());
     let snapshot = Snapshot::of_rows(1, rows);
     let ids = |snapshot: &Snapshot| -> Vec<_> {
         snapshot
-            .budgets_of(owner)
+            .rules_of(owner)
             .iter()
-            .map(|budget| budget.id)
+            .map(|rule| rule.id())
             .collect()
     };
-    assert_eq!(ids(&snapshot), [budget_id(1), budget_id(2)]);
+    assert_eq!(ids(&snapshot), [rule(1), rule(2)]);
     let mut lowered = world.budget_of_key(2, 1);
     lowered.body.amount_nanos.0 = 5;
     let (snapshot, consequences) = apply(&snapshot, vec![put(lowered)]);
-    assert_eq!(consequences.changed_budgets, [budget_id(2)]);
-    assert_eq!(
-        snapshot.budget(budget_id(2)).unwrap().body.amount_nanos.0,
-        5
-    );
+    assert_eq!(consequences.changed_rules, [rule(2)]);
+    assert_eq!(snapshot.rule(budget_id(2)).unwrap().limit(), 5);
     let (snapshot, consequences) = apply(&snapshot, vec![delete(budget_id(1))]);
-    assert_eq!(consequences.changed_budgets, [budget_id(1)]);
-    assert_eq!(ids(&snapshot), [budget_id(2)]);
+    assert_eq!(consequences.changed_rules, [rule(1)]);
+    assert_eq!(ids(&snapshot), [rule(2)]);
     let (snapshot, _) = apply(&snapshot, vec![delete(budget_id(2))]);
-    assert!(snapshot.budgets_of(owner).is_empty() && snapshot.budget(budget_id(2)).is_none());
+    assert!(snapshot.rules_of(owner).is_empty() && snapshot.rule(budget_id(2)).is_none());
 }
 
 #[test]
@@ -221,9 +223,9 @@ fn a_load_has_the_consequences_of_the_deltas_it_stands_for() {
     ];
     let mut consequences = Snapshot::of_rows(9, rows).consequences_after(&before);
     consequences.dead_keys.sort();
-    consequences.changed_budgets.sort();
+    consequences.changed_rules.sort();
     assert_eq!(consequences.dead_keys, [key_id(2), key_id(3)]);
-    assert_eq!(consequences.changed_budgets, [budget_id(2), budget_id(3)]);
+    assert_eq!(consequences.changed_rules, [rule(2), rule(3)]);
 }
 
 /// One step of a history, on a few entities of each kind so that they meet.
@@ -335,7 +337,7 @@ proptest! {
         prop_assert_eq!(permissions(&snapshot), permissions(&loaded));
         prop_assert_eq!(snapshot.key_count(), loaded.key_count());
         for number in 1..5 {
-            prop_assert_eq!(snapshot.budget(budget_id(number)), loaded.budget(budget_id(number)));
+            prop_assert_eq!(snapshot.rule(budget_id(number)), loaded.rule(budget_id(number)));
             let model = |snapshot: &Snapshot| {
                 let tenant = snapshot.tenant(World::new().organisation().id)?;
                 let model = tenant.model_by_id(model_id(number))?;

@@ -1,10 +1,14 @@
 //! The entity tables: one row an entity, its body as the fold made it, its version and last position.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use chrono::{DateTime, Utc};
 use odock_events::{
     clock::Timestamp,
     envelope::{EntityKind, EntityRef},
     ids::OrganisationId,
+    ledger::rule::Rule,
+    payload::account::RuleId,
     state::{EntityRow, RowError, RowParts},
 };
 use sqlx::PgConnection;
@@ -17,6 +21,8 @@ struct Table {
     select: &'static str,
     upsert: &'static str,
     delete: &'static str,
+    share: &'static str,
+    lock: &'static str,
 }
 
 macro_rules! table {
@@ -37,6 +43,16 @@ macro_rules! table {
                      body = EXCLUDED.body"
             ),
             delete: concat!("DELETE FROM ", $name, " WHERE id = $1"),
+            share: concat!(
+                "SELECT id, organisation_id, version, created_at, updated_at, body FROM ",
+                $name,
+                " WHERE id = ANY($1) ORDER BY id FOR SHARE"
+            ),
+            lock: concat!(
+                "SELECT id FROM ",
+                $name,
+                " WHERE id = ANY($1) ORDER BY id FOR UPDATE"
+            ),
         }
     };
 }
@@ -53,6 +69,7 @@ fn table_of(kind: EntityKind) -> Result<&'static Table, RowError> {
         EntityKind::Key => table!("api_key"),
         EntityKind::Grant => table!("model_grant"),
         EntityKind::Budget => table!("budget"),
+        EntityKind::Quota => table!("quota"),
         EntityKind::Overlay => table!("overlay"),
         EntityKind::Usage | EntityKind::Gateway | EntityKind::Command => {
             return Err(RowError::NoTable(kind));
@@ -84,29 +101,46 @@ pub(crate) async fn load(
         .collect()
 }
 
-/// Locks budgets against change until the transaction ends, and returns those that exist.
-pub(crate) async fn share_budgets(
+/// Locks rules against change until the transaction ends, budgets first, and returns those that exist.
+pub(crate) async fn share_rules(
     connection: &mut PgConnection,
-    ids: &[Uuid],
-) -> Result<Vec<EntityRow>, ProjectorError> {
-    let rows: Vec<Columns> = sqlx::query_as(
-        "SELECT id, organisation_id, version, created_at, updated_at, body FROM budget
-         WHERE id = ANY($1) ORDER BY id FOR SHARE",
-    )
-    .bind(ids)
-    .fetch_all(connection)
-    .await?;
-    rows.into_iter()
-        .map(|columns| Ok(row_of(EntityKind::Budget, columns)?))
-        .collect()
+    ids: &BTreeSet<RuleId>,
+) -> Result<BTreeMap<RuleId, Rule>, ProjectorError> {
+    let budgets: Vec<Uuid> = ids
+        .iter()
+        .filter_map(RuleId::budget)
+        .map(|id| id.0)
+        .collect();
+    let quotas: Vec<Uuid> = ids
+        .iter()
+        .filter_map(RuleId::quota)
+        .map(|id| id.0)
+        .collect();
+    let mut rules = BTreeMap::new();
+    for (kind, ids) in [(EntityKind::Budget, budgets), (EntityKind::Quota, quotas)] {
+        if ids.is_empty() {
+            continue;
+        }
+        let rows: Vec<Columns> = sqlx::query_as(table_of(kind)?.share)
+            .bind(ids)
+            .fetch_all(&mut *connection)
+            .await?;
+        for columns in rows {
+            if let Some(rule) = Rule::of_row(row_of(kind, columns)?) {
+                rules.insert(rule.id(), rule);
+            }
+        }
+    }
+    Ok(rules)
 }
 
-/// Locks the budgets that the management task is about to change.
-pub(crate) async fn lock_budgets(
+/// Locks the rules of one kind that the management task is about to change.
+pub(crate) async fn lock_rules(
     connection: &mut PgConnection,
+    kind: EntityKind,
     ids: &[Uuid],
 ) -> Result<(), ProjectorError> {
-    sqlx::query("SELECT id FROM budget WHERE id = ANY($1) ORDER BY id FOR UPDATE")
+    sqlx::query(table_of(kind)?.lock)
         .bind(ids)
         .execute(connection)
         .await?;

@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use odock_events::{
+    clock::Timestamp,
     envelope::Envelope,
-    ids::{BudgetId, GatewayId},
-    ledger::books::{Applied, Books, BooksError, Line},
-    payload::{
-        account::{AccountId, AccountSpec},
-        budget::BudgetBody,
+    ids::GatewayId,
+    ledger::{
+        books::{Applied, Books, BooksError, Line},
+        rule::Rule,
     },
+    payload::account::{AccountId, AccountSpec},
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -21,7 +22,7 @@ mod account;
 mod lease;
 mod ledger_entry;
 
-pub(crate) use self::account::{lock_open_accounts, names_of};
+pub(crate) use self::account::{IdColumns, id_of, is_crowded, lock_open_accounts, names_of};
 
 /// One lease's key.
 pub(crate) type LeaseKey = (AccountId, GatewayId);
@@ -130,15 +131,15 @@ impl Money {
         Ok(applied)
     }
 
-    /// Takes over a budget's new limit and mode.
-    pub(crate) fn change_budget(
+    /// Takes over a rule's new limit and manner, as of `at`.
+    pub(crate) fn change_rule(
         &mut self,
         entry: usize,
-        id: BudgetId,
-        body: &BudgetBody,
+        rule: &Rule,
+        at: Timestamp,
         reference: Uuid,
     ) {
-        let lines = self.books.change_budget(id, body, reference);
+        let lines = self.books.change_rule(rule, at, reference);
         self.lines
             .extend(lines.into_iter().map(|line| (entry, line)));
         self.note(entry);

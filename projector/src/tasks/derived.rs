@@ -9,7 +9,6 @@ use odock_events::{
     kind::Event,
     ledger::books::Account,
     payload::account::{AccountId, AccountSpec},
-    units::NanoUsd,
 };
 use sqlx::PgConnection;
 
@@ -21,7 +20,7 @@ use crate::{
     },
 };
 
-/// An event of the projector's own about a budget or a gateway.
+/// An event of the projector's own about a rule or a gateway.
 pub(crate) fn decided(
     entity: EntityRef,
     organisation_id: Option<OrganisationId>,
@@ -44,11 +43,13 @@ pub(crate) fn spec_of(id: AccountId, account: &Account) -> AccountSpec {
     AccountSpec {
         id,
         organisation_id: account.organisation_id,
-        owner: account.owner,
+        owner: account.owner.clone(),
         unit: account.unit,
         mode: account.mode,
-        limit: NanoUsd(account.limit),
+        limit: account.limit,
         window_end: account.window_end,
+        rollover: account.rollover,
+        thresholds: account.thresholds,
     }
 }
 

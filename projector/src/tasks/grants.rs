@@ -122,6 +122,7 @@ impl GrantTask {
                     let message = ControlMessage::ReturnIdle {
                         reclaim_id,
                         account: None,
+                        granted: None,
                     };
                     // A grant whose message was lost is idle money as well: the gateway hears of all it has first.
                     for gateway in self.term.live().await?.iter() {
@@ -221,12 +222,12 @@ impl GrantTask {
             }
             Joined::Waiting => Ok(None),
             Joined::Begun(reclaim_id) => {
-                let account = Some(short.ask.spec.id);
-                let message = ControlMessage::ReturnIdle {
-                    reclaim_id,
-                    account,
-                };
-                for holder in &short.holders {
+                for (holder, granted) in &short.holders {
+                    let message = ControlMessage::ReturnIdle {
+                        reclaim_id,
+                        account: Some(short.ask.spec.id),
+                        granted: Some(*granted),
+                    };
                     self.term.log.send_control(*holder, &message).await?;
                 }
                 self.term.signals.hurry.notify_one();

@@ -3,11 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Utc};
 use odock_events::{
     clock::Timestamp,
     envelope::{EntityRef, Envelope},
-    ids::{BudgetId, GatewayId},
+    ids::GatewayId,
     kind::Event,
     ledger::grant::{self, Decision, Situation},
     log::messages::{ControlLease, ControlMessage},
@@ -18,7 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     error::ProjectorError,
-    projections::money::{LeaseKey, Money, names_of},
+    projections::money::{IdColumns, LeaseKey, Money, id_of, names_of},
     tasks::derived::{decided, spec_of},
 };
 
@@ -81,7 +80,7 @@ pub(crate) async fn serve(
         .into_iter()
         .filter(|id| {
             let account = money.books.accounts.get(id);
-            account.is_none_or(|account| grant::is_plentiful(account.free(), account.limit))
+            account.is_none_or(|account| grant::is_plentiful(account.free(), account.allowance()))
         })
         .collect();
     clear_scarce(connection, &over).await?;
@@ -111,7 +110,7 @@ fn grant_parked(money: &mut Money, parked: Parked, serving: Serving<'_>) -> Opti
         granted: total,
     });
     let organisation = Some(account.organisation_id);
-    let budget = EntityRef::from(parked.account.budget);
+    let budget = EntityRef::from(parked.account.rule);
     let envelope = decided(budget, organisation, None, serving.now, event);
     money.apply(serving.entry, &envelope).ok()?;
     Some(envelope)
@@ -213,11 +212,11 @@ pub(crate) async fn drop_old(
 ) -> Result<(), ProjectorError> {
     sqlx::query(
         "DELETE FROM parked_ask p USING (
-             SELECT budget_id, window_start, gateway_id FROM parked_ask
+             SELECT rule_id, subject, window_start, gateway_id FROM parked_ask
              WHERE asked_at < $1 - make_interval(secs => $2)
              FOR UPDATE SKIP LOCKED) AS old
-         WHERE p.budget_id = old.budget_id AND p.window_start = old.window_start
-             AND p.gateway_id = old.gateway_id",
+         WHERE p.rule_id = old.rule_id AND p.subject = old.subject
+             AND p.window_start = old.window_start AND p.gateway_id = old.gateway_id",
     )
     .bind(now.to_datetime())
     .bind(PARKED_SECONDS * 2.0)
@@ -233,24 +232,18 @@ pub(crate) async fn scarce_among(
     if accounts.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let (budgets, starts) = names_of(accounts);
-    let rows: Vec<(Uuid, DateTime<Utc>)> = sqlx::query_as(
-        "SELECT s.budget_id, s.window_start FROM scarce_account s
-         JOIN unnest($1::uuid[], $2::timestamptz[]) AS wanted (budget_id, window_start)
-             ON s.budget_id = wanted.budget_id AND s.window_start = wanted.window_start",
+    let names = names_of(accounts);
+    let rows: Vec<IdColumns> = sqlx::query_as(
+        "SELECT s.rule_kind, s.rule_id, s.subject, s.window_start FROM scarce_account s
+         JOIN unnest($1::uuid[], $2::uuid[], $3::timestamptz[])
+             AS wanted (rule_id, subject, window_start) USING (rule_id, subject, window_start)",
     )
-    .bind(budgets)
-    .bind(starts)
+    .bind(names.rules)
+    .bind(names.subjects)
+    .bind(names.starts)
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(account_id).collect())
-}
-
-fn account_id((budget, start): (Uuid, DateTime<Utc>)) -> AccountId {
-    AccountId {
-        budget: BudgetId(budget),
-        window_start: Timestamp::from_datetime(start),
-    }
+    rows.into_iter().map(id_of).collect()
 }
 
 /// The asks parked at these accounts, oldest first; those that are too old are dropped.
@@ -259,38 +252,41 @@ async fn parked_at(
     accounts: &[AccountId],
     now: Timestamp,
 ) -> Result<Vec<Parked>, ProjectorError> {
-    let (budgets, starts) = names_of(accounts);
+    let names = names_of(accounts);
     sqlx::query(
-        "DELETE FROM parked_ask p USING unnest($1::uuid[], $2::timestamptz[])
-             AS wanted (budget_id, window_start)
-         WHERE p.budget_id = wanted.budget_id AND p.window_start = wanted.window_start
-             AND p.asked_at < $3 - make_interval(secs => $4)",
+        "DELETE FROM parked_ask p USING unnest($1::uuid[], $2::uuid[], $3::timestamptz[])
+             AS wanted (rule_id, subject, window_start)
+         WHERE p.rule_id = wanted.rule_id AND p.subject = wanted.subject
+             AND p.window_start = wanted.window_start
+             AND p.asked_at < $4 - make_interval(secs => $5)",
     )
-    .bind(&budgets)
-    .bind(&starts)
+    .bind(&names.rules)
+    .bind(&names.subjects)
+    .bind(&names.starts)
     .bind(now.to_datetime())
     .bind(PARKED_SECONDS)
     .execute(&mut *connection)
     .await?;
-    let rows: Vec<(Uuid, DateTime<Utc>, Uuid, i64, i64)> = sqlx::query_as(
-        "SELECT p.budget_id, p.window_start, p.gateway_id, p.must, p.want FROM parked_ask p
-         JOIN unnest($1::uuid[], $2::timestamptz[]) AS wanted (budget_id, window_start)
-             ON p.budget_id = wanted.budget_id AND p.window_start = wanted.window_start
+    let rows: Vec<(i64, Uuid, i64, i64)> = sqlx::query_as(
+        "SELECT wanted.place, p.gateway_id, p.must, p.want FROM parked_ask p
+         JOIN unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) WITH ORDINALITY
+             AS wanted (rule_id, subject, window_start, place) USING (rule_id, subject, window_start)
          ORDER BY p.asked_at, p.gateway_id",
     )
-    .bind(budgets)
-    .bind(starts)
+    .bind(names.rules)
+    .bind(names.subjects)
+    .bind(names.starts)
     .fetch_all(connection)
     .await?;
-    let rows = rows
-        .into_iter()
-        .map(|(budget, start, gateway, must, want)| Parked {
-            account: account_id((budget, start)),
+    let parked = rows.into_iter().filter_map(|(place, gateway, must, want)| {
+        Some(Parked {
+            account: *accounts.get(usize::try_from(place - 1).ok()?)?,
             gateway: GatewayId(gateway),
             must,
             want,
-        });
-    Ok(rows.collect())
+        })
+    });
+    Ok(parked.collect())
 }
 
 /// Parks an ask, or renews the one that is there without its losing its place, and marks the account scarce.
@@ -300,14 +296,17 @@ pub(crate) async fn park(
     now: Timestamp,
 ) -> Result<(), ProjectorError> {
     sqlx::query(
-        "INSERT INTO parked_ask AS kept (budget_id, window_start, gateway_id, must, want, asked_at)
-         VALUES ($1, $2, $3, $4, $5, $6)
-         ON CONFLICT (budget_id, window_start, gateway_id) DO UPDATE SET
+        "INSERT INTO parked_ask AS kept (rule_kind, rule_id, subject, window_start, gateway_id, must,
+             want, asked_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+         ON CONFLICT (rule_id, subject, window_start, gateway_id) DO UPDATE SET
              must = EXCLUDED.must, want = EXCLUDED.want,
-             asked_at = CASE WHEN kept.asked_at < $6 - make_interval(secs => $7)
-                 THEN $6 ELSE kept.asked_at END",
+             asked_at = CASE WHEN kept.asked_at < $8 - make_interval(secs => $9)
+                 THEN $8 ELSE kept.asked_at END",
     )
-    .bind(parked.account.budget.0)
+    .bind(parked.account.rule.kind())
+    .bind(parked.account.rule.uuid())
+    .bind(parked.account.subject)
     .bind(parked.account.window_start.to_datetime())
     .bind(parked.gateway.0)
     .bind(parked.must)
@@ -317,10 +316,13 @@ pub(crate) async fn park(
     .execute(&mut *connection)
     .await?;
     sqlx::query(
-        "INSERT INTO scarce_account (budget_id, window_start, since) VALUES ($1, $2, $3)
-         ON CONFLICT (budget_id, window_start) DO NOTHING",
+        "INSERT INTO scarce_account (rule_kind, rule_id, subject, window_start, since)
+         VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (rule_id, subject, window_start) DO NOTHING",
     )
-    .bind(parked.account.budget.0)
+    .bind(parked.account.rule.kind())
+    .bind(parked.account.rule.uuid())
+    .bind(parked.account.subject)
     .bind(parked.account.window_start.to_datetime())
     .bind(now.to_datetime())
     .execute(connection)
@@ -341,16 +343,17 @@ pub(crate) async fn unpark(
         return Ok(());
     }
     let accounts: Vec<AccountId> = keys.iter().map(|(account, _)| *account).collect();
-    let (budgets, starts) = names_of(&accounts);
+    let names = names_of(&accounts);
     let gateways: Vec<Uuid> = keys.iter().map(|(_, gateway)| gateway.0).collect();
     sqlx::query(
-        "DELETE FROM parked_ask p USING unnest($1::uuid[], $2::timestamptz[], $3::uuid[])
-             AS answered (budget_id, window_start, gateway_id)
-         WHERE p.budget_id = answered.budget_id AND p.window_start = answered.window_start
-             AND p.gateway_id = answered.gateway_id",
+        "DELETE FROM parked_ask p USING unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::uuid[])
+             AS answered (rule_id, subject, window_start, gateway_id)
+         WHERE p.rule_id = answered.rule_id AND p.subject = answered.subject
+             AND p.window_start = answered.window_start AND p.gateway_id = answered.gateway_id",
     )
-    .bind(budgets)
-    .bind(starts)
+    .bind(names.rules)
+    .bind(names.subjects)
+    .bind(names.starts)
     .bind(gateways)
     .execute(connection)
     .await?;
@@ -364,14 +367,16 @@ async fn clear_scarce(
     if over.is_empty() {
         return Ok(());
     }
-    let (budgets, starts) = names_of(over);
+    let names = names_of(over);
     sqlx::query(
-        "DELETE FROM scarce_account s USING unnest($1::uuid[], $2::timestamptz[])
-             AS past (budget_id, window_start)
-         WHERE s.budget_id = past.budget_id AND s.window_start = past.window_start",
+        "DELETE FROM scarce_account s USING unnest($1::uuid[], $2::uuid[], $3::timestamptz[])
+             AS past (rule_id, subject, window_start)
+         WHERE s.rule_id = past.rule_id AND s.subject = past.subject
+             AND s.window_start = past.window_start",
     )
-    .bind(budgets)
-    .bind(starts)
+    .bind(names.rules)
+    .bind(names.subjects)
+    .bind(names.starts)
     .execute(connection)
     .await?;
     Ok(())

@@ -3,10 +3,17 @@
 use std::time::Duration;
 
 use odock_events::{
+    clock::{Clock as _, SystemClock, Timestamp},
     ids::{BudgetId, GatewayId, OrganisationId, ReclaimId},
+    ledger::window,
     log::messages::{AskMessage, ControlMessage},
-    payload::account::AccountSpec,
+    payload::{
+        account::{AccountId, AccountSpec},
+        budget::{BudgetBody, BudgetMode, Period, Raise},
+    },
 };
+
+use odock_projector::check::{Depth, violations};
 
 use crate::support::{
     World,
@@ -300,5 +307,106 @@ async fn nobody_is_answered_twice_for_one_ask() {
     }
     assert_eq!(world.number("SELECT held FROM account").await, 10);
     let _: GatewayId = gateway.id;
+    projector.stop().await;
+}
+
+/// A budget's account in the window that `moment` lies in.
+fn account_at(budget: BudgetId, body: &BudgetBody, moment: Timestamp) -> AccountSpec {
+    let organisation = OrganisationId::generate();
+    let window = window::window_at(body, moment).unwrap();
+    AccountSpec {
+        id: AccountId::of(budget, window.start),
+        window_end: window.end,
+        owner: body.owner.clone(),
+        rollover: body.rollover,
+        ..account(budget, organisation, body)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn line_088_what_a_window_leaves_goes_on_to_the_next_up_to_one_limit() {
+    let mut world = World::new().await;
+    let projector = world.start();
+    let mut admin = Admin::default();
+    let organisation = admin.organisation(&mut world, "carries").await;
+    let now = SystemClock.now();
+    // Never within the minute in which yesterday's window is still open.
+    let just_after_midnight = now.seconds() % 86_400 < 300;
+    let timezone = if just_after_midnight {
+        "Asia/Tokyo"
+    } else {
+        "UTC"
+    };
+    let body = BudgetBody {
+        period: Period::Daily,
+        timezone: timezone.into(),
+        rollover: true,
+        mode: BudgetMode::Soft,
+        ..budget_body(organisation, 100)
+    };
+    let budget = admin
+        .budget_of(&mut world, organisation, body.clone())
+        .await;
+    let day = |ago: i64| Timestamp(now.0 - ago * 86_400_000_000);
+    let mut gateway = Gateway::open(&world).await;
+    let mut old = account_at(budget, &body, day(2));
+    old.organisation_id = organisation;
+    let call = gateway.finished(std::slice::from_ref(&old), 30, 0);
+    gateway.append(&world, &[call]).await;
+    world
+        .reaches("SELECT count(*) FROM account WHERE carried_out = 70", 1)
+        .await;
+    let mut yesterday = account_at(budget, &body, day(1));
+    yesterday.organisation_id = organisation;
+    let call = gateway.finished(std::slice::from_ref(&yesterday), 10, 0);
+    gateway.append(&world, &[call]).await;
+    // Yesterday has 100 of its own and 70 that were carried in; of the 160 that are left one limit goes on.
+    world
+        .reaches(
+            "SELECT coalesce(sum(carried_in), 0)::bigint FROM account WHERE NOT closed",
+            100,
+        )
+        .await;
+    let carried = "SELECT coalesce(sum(amount), 0)::bigint FROM ledger_entry WHERE kind = 'carry'";
+    assert_eq!(
+        world.number(carried).await,
+        0,
+        "what goes out of one comes into another"
+    );
+    let free = "SELECT limit_amount + carried_in - carried_out - held - settled FROM account WHERE NOT closed";
+    assert_eq!(world.number(free).await, 200);
+    let found = violations(&mut world.database, Depth::Full).await.unwrap();
+    assert_eq!(found, [], "what follows from the ledger");
+    projector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_raise_is_granted_until_it_ends() {
+    let mut world = World::new().await;
+    let projector = world.start();
+    let mut admin = Admin::default();
+    let organisation = admin.organisation(&mut world, "raises").await;
+    let until = Timestamp(SystemClock.now().0 + 1_500_000);
+    let body = BudgetBody {
+        raise: Some(Raise { amount: 40, until }),
+        ..budget_body(organisation, 100)
+    };
+    let budget = admin
+        .budget_of(&mut world, organisation, body.clone())
+        .await;
+    let mut gateway = Gateway::open(&world).await;
+    let account = account(budget, organisation, &body);
+    gateway.ask(&world, &account, 140, 140).await;
+    assert_eq!(gateway.lease().await.granted, 140);
+    world.reaches("SELECT limit_amount FROM account", 100).await;
+    assert_eq!(
+        world
+            .number("SELECT count(*) FROM event WHERE kind = 'raise.ended'")
+            .await,
+        1
+    );
+    gateway.ask(&world, &account, 141, 141).await;
+    let denial = gateway.denial().await;
+    assert_eq!((denial.limit, denial.held), (100, 140));
     projector.stop().await;
 }

@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, time::Duration};
 use odock_events::{
     clock::{Clock as _, SystemClock, Timestamp},
     kind::Event,
-    ledger::purse::{Admission, CallNumber, Output, Protocol, Purse, Want},
-    log::messages::{Ask, AskMessage, ControlMessage},
+    ledger::purse::{Admission, CallNumber, Output, Protocol, Purse, Used, Want},
+    log::messages::{Ask, AskMessage, ControlLease, ControlMessage},
     payload::{account::AccountSpec, lease::LeaseReturned},
 };
 use odock_projector::{
@@ -90,10 +90,20 @@ impl Spender {
             Some(ControlMessage::ReturnIdle {
                 reclaim_id,
                 account,
+                granted,
             }) => {
+                if let (Some(account), Some(granted)) = (account, granted) {
+                    let lease = ControlLease {
+                        account,
+                        granted,
+                        scarce: true,
+                        denial: None,
+                    };
+                    self.purse.apply(&lease, now(), &mut outputs);
+                }
                 self.purse.reclaim(reclaim_id, account, now(), &mut outputs);
             }
-            Some(ControlMessage::StateLeases { .. }) | None => {}
+            Some(ControlMessage::StateLeases { .. } | ControlMessage::Full { .. }) | None => {}
         }
         let over: Vec<CallNumber> = self
             .running
@@ -107,12 +117,12 @@ impl Spender {
                 self.gateway
                     .finished(std::slice::from_ref(&self.account), self.cost, RESERVED);
             self.gateway.append(world, &[finished]).await;
-            self.purse.settle(
-                &[(self.account.id, RESERVED)],
-                self.cost,
-                now(),
-                &mut outputs,
-            );
+            let used = Used {
+                account: self.account.id,
+                reserved: RESERVED,
+                settled: self.cost,
+            };
+            self.purse.settle(&[used], now(), &mut outputs);
         }
         self.purse.tick(now(), &mut outputs);
         self.act(world, outputs).await;

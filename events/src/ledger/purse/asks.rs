@@ -13,7 +13,8 @@ impl Purse {
     /// Asks for the next window of an account that is in use, before it begins.
     pub fn prefetch(&mut self, account: &AccountSpec, now: Timestamp, outputs: &mut Vec<Output>) {
         let earlier = self.leases.range(..account.id).next_back();
-        let earlier = earlier.filter(|(id, _)| id.budget == account.id.budget);
+        let earlier = earlier
+            .filter(|(id, _)| (id.rule, id.subject) == (account.id.rule, account.id.subject));
         let want = earlier.map_or(0, |(_, lease)| lease.target(&self.protocol, now));
         let repeat = self.protocol.repeat_micros;
         let lease = self.lease(account, now);

@@ -76,8 +76,8 @@ impl Purse {
             let free = (denial.limit - denial.settled - denial.held).max(0);
             let short = want.amount - lease.spendable();
             (in_force && short > free).then(|| Refusal::Denied {
-                account: want.account.clone(),
-                denial: denial.clone(),
+                account: Box::new(want.account.clone()),
+                denial: Box::new(denial.clone()),
             })
         })
     }
@@ -105,7 +105,7 @@ impl Purse {
                     .find(|want| self.spendable(want.account.id) < want.amount)
                     .or_else(|| waiter.wants.first());
                 short.map(|want| Refusal::Unanswered {
-                    account: want.account.clone(),
+                    account: Box::new(want.account.clone()),
                 })
             });
             outputs.push(Output::Refuse(

@@ -3,8 +3,8 @@
 use super::*;
 use crate::{
     examples,
+    ids::BudgetId,
     kind::{Event, Kind},
-    units::NanoUsd,
 };
 
 const SECOND: i64 = 1_000_000;
@@ -22,10 +22,7 @@ fn account(number: u128) -> AccountSpec {
         panic!("the example is another kind")
     };
     let budget = BudgetId(uuid::Uuid::from_u128(number));
-    let id = AccountId {
-        budget,
-        ..granted.account.id
-    };
+    let id = AccountId::of(budget, granted.account.id.window_start);
     AccountSpec {
         id,
         window_end: None,
@@ -65,6 +62,7 @@ fn denied(account: &AccountSpec, granted: i64, must: i64) -> ControlLease {
         held: 0,
         silent: Vec::new(),
         resets_at: None,
+        too_many: false,
     };
     ControlLease {
         denial: Some(denial),
@@ -134,12 +132,13 @@ impl Bench {
 
     fn settle(&mut self, account: &AccountSpec, reserved: i64, cost: i64) -> Vec<Output> {
         self.outputs.clear();
-        self.purse.settle(
-            &[(account.id, reserved)],
-            cost,
-            Timestamp(self.now),
-            &mut self.outputs,
-        );
+        let used = Used {
+            account: account.id,
+            reserved,
+            settled: cost,
+        };
+        self.purse
+            .settle(&[used], Timestamp(self.now), &mut self.outputs);
         std::mem::take(&mut self.outputs)
     }
 }
@@ -273,7 +272,7 @@ fn a_new_limit_ends_a_denial() {
     let (mut bench, mut account) = (Bench::new(), account(1));
     bench.waits(&[want(&account, 100)]);
     bench.apply(&denied(&account, 0, 100));
-    account.limit = NanoUsd(account.limit.0 + 1);
+    account.limit += 1;
     bench.waits(&[want(&account, 100)]);
 }
 
@@ -285,7 +284,7 @@ fn asks_are_repeated_until_there_is_an_answer_and_then_nobody_waits_any_more() {
     assert_eq!(asked(&bench.tick(1)), [(account.id, 100, 100)]);
     let outputs = bench.tick(220_000);
     let unanswered = Refusal::Unanswered {
-        account: account.clone(),
+        account: Box::new(account.clone()),
     };
     assert_eq!(outputs, [Output::Refuse(call, unanswered)]);
     assert_eq!(bench.purse.line_length(), 0);
@@ -419,7 +418,7 @@ fn a_window_that_is_forgotten_is_not_opened_again_by_a_clock_that_went_back() {
     bench.purse.sweep(later, &mut outputs);
     assert!(bench.purse.stated().is_empty());
     let refused = Refusal::Unanswered {
-        account: account.clone(),
+        account: Box::new(account.clone()),
     };
     assert_eq!(
         bench.reserve(&[want(&account, 10)]).1,
@@ -435,9 +434,7 @@ fn a_changed_budget_and_a_graceful_end_give_idle_parts_back() {
     bench.fund(&two, 100);
     bench.reserve(&[want(&one, 40)]);
     bench.outputs.clear();
-    bench
-        .purse
-        .budget_changed(one.id.budget, &mut bench.outputs);
+    bench.purse.rule_changed(one.id.rule, &mut bench.outputs);
     let first = ReturnedLease {
         account: one.id,
         returned: 60,

@@ -85,10 +85,7 @@ fn spec(number: u8) -> odock_events::payload::account::AccountSpec {
     let budget = odock_events::ids::BudgetId(Uuid::from_u128(u128::from(number) + 10));
     let template = template();
     odock_events::payload::account::AccountSpec {
-        id: AccountId {
-            budget,
-            ..template.id
-        },
+        id: AccountId::of(budget, template.id.window_start),
         ..template
     }
 }
@@ -189,7 +186,11 @@ proptest! {
                 }
                 let hard = usage.accounts.iter().filter(|used| used.account.mode == BudgetMode::Hard);
                 let excess: i64 = hard.map(|used| (usage.cost.0 - used.reserved).max(0)).sum();
-                prop_assert_eq!(applied.breaches.iter().map(|breach| breach.excess).sum::<i64>(), excess);
+                let breached = applied.facts.iter().map(|(_, fact)| match fact {
+                    Event::BudgetBreached(breached) => breached.excess,
+                    _ => 0,
+                });
+                prop_assert_eq!(breached.sum::<i64>(), excess);
             } else {
                 // Totals: the second time changes nothing.
                 let once = books.clone();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use odock_events::{
     ids::{GatewayId, ReclaimId},
-    ledger::purse::{Admission, CallNumber, Output, Protocol, Purse, Want},
+    ledger::purse::{Admission, CallNumber, Output, Protocol, Purse, Used, Want},
     log::messages::ControlLease,
     payload::{
         account::{AccountId, AccountSpec},
@@ -154,7 +154,13 @@ impl Gateway {
         let cost = world.between(world.setting.cheapest, world.setting.reserved);
         self.finish(world, &uses, cost);
         let mut outputs = Vec::new();
-        self.purse.settle(&uses, cost, world.time(), &mut outputs);
+        let of = |(account, reserved): &(AccountId, i64)| Used {
+            account: *account,
+            reserved: *reserved,
+            settled: cost,
+        };
+        let taken: Vec<Used> = uses.iter().map(of).collect();
+        self.purse.settle(&taken, world.time(), &mut outputs);
         self.carry_out(world, outputs);
     }
 

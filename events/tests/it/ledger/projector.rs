@@ -90,7 +90,7 @@ impl Projector {
             .accounts
             .get(&spec.id)
             .map_or(0, |account| account.settled);
-        spec.limit.0 - settled
+        spec.limit - settled
     }
 
     pub(super) fn ask(
@@ -119,7 +119,7 @@ impl Projector {
     fn decide(&mut self, world: &mut World, ask: OneAsk) -> Result<(), String> {
         let lease = self.books.lease((ask.account, self.gateways[ask.gateway]));
         let account = self.books.accounts.get(&ask.account);
-        let limit = self.specs[&ask.account].limit.0;
+        let limit = self.specs[&ask.account].limit;
         let (held, settled) = account.map_or((0, 0), |account| (account.held, account.settled));
         let situation = Situation {
             free: limit - held - settled,
@@ -158,6 +158,7 @@ impl Projector {
                     held,
                     silent: Vec::new(),
                     resets_at: None,
+                    too_many: false,
                 };
                 self.short(world, ask, denial);
                 Ok(())
@@ -185,11 +186,12 @@ impl Projector {
         }
         let id = ReclaimId(world.uuid());
         for gateway in &holders {
-            let account = Some(ask.account);
+            let lease = self.books.lease((ask.account, self.gateways[*gateway]));
             world.send(&Happening::ReturnIdle {
                 gateway: *gateway,
                 id,
-                account,
+                account: Some(ask.account),
+                granted: Some(lease.granted),
             });
         }
         world.after(

@@ -95,6 +95,7 @@ pub(super) enum Happening {
         gateway: usize,
         id: ReclaimId,
         account: Option<AccountId>,
+        granted: Option<i64>,
     },
     /// The usage stream of a gateway has come this far.
     Shipped {
@@ -146,11 +147,7 @@ impl World {
             happenings: BTreeMap::new(),
         };
         for limit in world.setting.limits.clone() {
-            let id = AccountId {
-                budget: BudgetId(world.uuid()),
-                ..template.id
-            };
-            let limit = odock_events::units::NanoUsd(limit);
+            let id = AccountId::of(BudgetId(world.uuid()), template.id.window_start);
             world.specs.push(AccountSpec {
                 id,
                 limit,
@@ -385,7 +382,17 @@ fn happen(
             gateway,
             id,
             account,
+            granted,
         } => {
+            if let (Some(account), Some(granted)) = (account, granted) {
+                let lease = ControlLease {
+                    account,
+                    granted,
+                    scarce: true,
+                    denial: None,
+                };
+                gateways[gateway].answer(world, lease);
+            }
             gateways[gateway].return_idle(world, id, account);
         }
         Happening::Shipped { gateway, seq } => {
@@ -417,6 +424,7 @@ fn reclaim(
                 gateway,
                 id,
                 account: None,
+                granted: None,
             },
         );
         drain(world, gateways, projector)?;

@@ -48,6 +48,10 @@ pub struct ChatRequest {
     pub web_search: Option<SearchSize>,
     /// The prompt is to be kept in the provider's cache for longer than by default.
     pub long_cache: bool,
+    /// The strings of `metadata`.
+    pub metadata: Vec<(String, String)>,
+    /// The end user, if `user` is a string.
+    pub user: Option<String>,
     /// Why no number bounds what this request may cost, in words for a message; `None` if one does.
     pub unbounded: Option<&'static str>,
     places: Places,
@@ -141,6 +145,8 @@ enum Field {
     Modalities,
     WebSearchOptions,
     PromptCacheRetention,
+    Metadata,
+    User,
     // Members that take the cost out of every bound, in `options::unbounded_by`.
     SearchParameters,
     EnableSearch,
@@ -170,6 +176,8 @@ impl KnownKey for Field {
             "modalities" => Self::Modalities,
             "web_search_options" => Self::WebSearchOptions,
             "prompt_cache_retention" => Self::PromptCacheRetention,
+            "metadata" => Self::Metadata,
+            "user" => Self::User,
             "search_parameters" => Self::SearchParameters,
             "enable_search" => Self::EnableSearch,
             "plugins" => Self::Plugins,
@@ -204,6 +212,8 @@ struct Draft {
     output_media: OutputMedia,
     web_search: Option<SearchSize>,
     long_cache: bool,
+    metadata: Vec<(String, String)>,
+    user: Option<String>,
     end: usize,
 }
 
@@ -242,6 +252,8 @@ impl Draft {
             Field::PromptCacheRetention => {
                 self.long_cache = options::read_cache_retention(cursor)?;
             }
+            Field::Metadata => self.metadata = options::read_metadata(cursor)?,
+            Field::User => self.user = options::read_text(cursor)?,
             Field::SearchParameters
             | Field::EnableSearch
             | Field::Plugins
@@ -283,6 +295,8 @@ impl Draft {
             output_media: self.output_media,
             web_search: self.web_search,
             long_cache: self.long_cache,
+            metadata: self.metadata,
+            user: self.user,
             places: Places {
                 model: model_place,
                 max_tokens: self.max_tokens.map(|limit| limit.place),

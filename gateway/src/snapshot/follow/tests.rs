@@ -73,7 +73,7 @@ async fn postgres_comes_first_and_every_delta_after_it() {
     backbone.reported(version).await;
     let consequences = gateway.consequences();
     assert_eq!(consequences.dead_keys, [key_id(2)]);
-    assert_eq!(consequences.changed_budgets, [budget_id(1)]);
+    assert_eq!(consequences.changed_rules, [budget_id(1).into()]);
     assert!(
         gateway
             .cell

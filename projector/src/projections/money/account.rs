@@ -1,68 +1,104 @@
-//! Table `account`: one window of one budget. Rows are locked in the order of (budget, window).
+//! Table `account`: one window of one rule, of one subject where there are many. Rows are locked in the order of (rule,
+//! subject, window).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use odock_events::{
     clock::Timestamp,
-    ids::{BudgetId, KeyId, OrganisationId, TeamId, UserId},
+    ids::OrganisationId,
     ledger::books::Account,
     payload::{
-        account::{AccountId, AccountSpec, Unit},
-        budget::{BudgetMode, BudgetOwner},
+        account::{AccountId, AccountSpec, RuleId, Unit},
+        budget::{BudgetMode, Owner},
+        threshold::Thresholds,
     },
 };
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use crate::error::ProjectorError;
+use crate::{error::ProjectorError, projections::entity};
 
 type Time = DateTime<Utc>;
 
-/// The two columns of account ids, for `unnest`.
-pub(crate) fn names_of(ids: &[AccountId]) -> (Vec<Uuid>, Vec<Time>) {
-    ids.iter()
-        .map(|id| (id.budget.0, id.window_start.to_datetime()))
-        .unzip()
+/// The columns of account ids, for `unnest`.
+pub(crate) struct Names {
+    pub(crate) rules: Vec<Uuid>,
+    pub(crate) subjects: Vec<Uuid>,
+    pub(crate) starts: Vec<Time>,
+}
+
+pub(crate) fn names_of(ids: &[AccountId]) -> Names {
+    Names {
+        rules: ids.iter().map(|id| id.rule.uuid()).collect(),
+        subjects: ids.iter().map(|id| id.subject).collect(),
+        starts: ids.iter().map(|id| id.window_start.to_datetime()).collect(),
+    }
+}
+
+/// An account's id as columns that say what kind of rule it is.
+pub(crate) type IdColumns = (String, Uuid, Uuid, Time);
+
+pub(crate) fn id_of((kind, rule, subject, start): IdColumns) -> Result<AccountId, ProjectorError> {
+    Ok(AccountId {
+        rule: RuleId::of(&kind, rule).ok_or_else(|| foreign(kind))?,
+        subject,
+        window_start: Timestamp::from_datetime(start),
+    })
 }
 
 #[derive(FromRow)]
 struct AccountRow {
-    budget_id: Uuid,
+    rule_kind: String,
+    rule_id: Uuid,
+    subject: Uuid,
     window_start: Time,
     window_end: Option<Time>,
     organisation_id: Uuid,
     owner_kind: String,
-    owner_id: Uuid,
+    owner_id: String,
     unit: String,
     mode: String,
     limit_amount: i64,
     held: i64,
     settled: i64,
     breached: i64,
+    carried_in: i64,
+    carried_out: i64,
     closed: bool,
+    rollover: bool,
+    thresholds: Vec<i16>,
+    crossed: i16,
 }
 
 impl AccountRow {
     fn into_account(self) -> Result<(AccountId, Account), ProjectorError> {
-        let id = AccountId {
-            budget: BudgetId(self.budget_id),
-            window_start: Timestamp::from_datetime(self.window_start),
-        };
+        let id = id_of((
+            self.rule_kind,
+            self.rule_id,
+            self.subject,
+            self.window_start,
+        ))?;
+        let owner = Owner::from_text(&self.owner_kind, &self.owner_id);
+        let percents: Result<Vec<u8>, _> =
+            self.thresholds.iter().copied().map(u8::try_from).collect();
+        let thresholds = percents.ok().and_then(|percents| Thresholds::of(&percents));
         let account = Account {
             organisation_id: OrganisationId(self.organisation_id),
-            owner: owner(&self.owner_kind, self.owner_id)?,
-            unit: match self.unit.as_str() {
-                "nanos" => Unit::Nanos,
-                _ => return Err(foreign(self.unit)),
-            },
+            owner: owner.ok_or_else(|| foreign(self.owner_kind))?,
+            unit: Unit::from_name(&self.unit).ok_or_else(|| foreign(self.unit))?,
             mode: BudgetMode::from_name(&self.mode).ok_or_else(|| foreign(self.mode))?,
             limit: self.limit_amount,
             window_end: self.window_end.map(Timestamp::from_datetime),
             held: self.held,
             settled: self.settled,
             breached: self.breached,
+            carried_in: self.carried_in,
+            carried_out: self.carried_out,
             closed: self.closed,
+            rollover: self.rollover,
+            thresholds: thresholds.ok_or_else(|| foreign(format!("{:?}", self.thresholds)))?,
+            crossed: u8::try_from(self.crossed).map_err(|_| foreign(self.crossed.to_string()))?,
         };
         Ok((id, account))
     }
@@ -75,31 +111,13 @@ fn foreign(value: String) -> ProjectorError {
     }
 }
 
-fn owner(kind: &str, id: Uuid) -> Result<BudgetOwner, ProjectorError> {
-    Ok(match kind {
-        "organisation" => BudgetOwner::Organisation {
-            id: OrganisationId(id),
-        },
-        "team" => BudgetOwner::Team { id: TeamId(id) },
-        "user" => BudgetOwner::User { id: UserId(id) },
-        "key" => BudgetOwner::Key { id: KeyId(id) },
-        _ => return Err(foreign(kind.to_owned())),
-    })
-}
-
-fn owner_id(owner: &BudgetOwner) -> Uuid {
-    match owner {
-        BudgetOwner::Organisation { id } => id.0,
-        BudgetOwner::Team { id } => id.0,
-        BudgetOwner::User { id } => id.0,
-        BudgetOwner::Key { id } => id.0,
-    }
-}
-
-fn unit_name(unit: Unit) -> &'static str {
-    match unit {
-        Unit::Nanos => "nanos",
-    }
+/// As the text of an array: arrays of arrays do not unnest by rows.
+fn array_text(thresholds: Thresholds) -> String {
+    let percents: Vec<String> = thresholds
+        .percents()
+        .map(|percent| percent.to_string())
+        .collect();
+    format!("{{{}}}", percents.join(","))
 }
 
 /// Inserts those that do not exist, in order, and says which. A second transaction that opens the same one waits here.
@@ -116,46 +134,63 @@ pub(super) async fn insert_missing(
     if specs.is_empty() {
         return Ok(BTreeSet::new());
     }
-    share_budgets(connection, &missing).await?;
-    let (budgets, starts): (Vec<Uuid>, Vec<Time>) = specs
-        .iter()
-        .map(|spec| (spec.id.budget.0, spec.id.window_start.to_datetime()))
-        .unzip();
+    // A change of the rule that is folded at the same time would not see the new account, and a replay, which has one
+    // order, would.
+    let rules: BTreeSet<RuleId> = missing.iter().map(|id| id.rule).collect();
+    entity::share_rules(connection, &rules).await?;
+    let ids: Vec<AccountId> = specs.iter().map(|spec| spec.id).collect();
+    let Names {
+        rules,
+        subjects,
+        starts,
+    } = names_of(&ids);
+    let texts = |of: fn(&AccountSpec) -> &'static str| -> Vec<&'static str> {
+        specs.iter().map(|spec| of(spec)).collect()
+    };
     let ends: Vec<Option<Time>> = specs
         .iter()
         .map(|spec| spec.window_end.map(Timestamp::to_datetime))
         .collect();
     let organisations: Vec<Uuid> = specs.iter().map(|spec| spec.organisation_id.0).collect();
-    let kinds: Vec<&str> = specs.iter().map(|spec| spec.owner.kind()).collect();
-    let owners: Vec<Uuid> = specs.iter().map(|spec| owner_id(&spec.owner)).collect();
-    let units: Vec<&str> = specs.iter().map(|spec| unit_name(spec.unit)).collect();
-    let modes: Vec<&str> = specs.iter().map(|spec| spec.mode.name()).collect();
-    let limits: Vec<i64> = specs.iter().map(|spec| spec.limit.0).collect();
-    let inserted: Vec<(Uuid, Time)> = sqlx::query_as(
-        "INSERT INTO account (budget_id, window_start, window_end, organisation_id, owner_kind,
-             owner_id, unit, mode, limit_amount, held, settled, breached, closed, position)
-         SELECT budget_id, window_start, window_end, organisation_id, owner_kind, owner_id, unit,
-             mode, limit_amount, 0, 0, 0, false, 0
-         FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::uuid[], $5::text[],
-             $6::uuid[], $7::text[], $8::text[], $9::bigint[])
-             AS new (budget_id, window_start, window_end, organisation_id, owner_kind, owner_id,
-                 unit, mode, limit_amount)
-         ORDER BY budget_id, window_start
-         ON CONFLICT (budget_id, window_start) DO NOTHING
-         RETURNING budget_id, window_start",
+    let owners: Vec<String> = specs.iter().map(|spec| spec.owner.id_text()).collect();
+    let limits: Vec<i64> = specs.iter().map(|spec| spec.limit).collect();
+    let rollovers: Vec<bool> = specs.iter().map(|spec| spec.rollover).collect();
+    let thresholds: Vec<String> = specs
+        .iter()
+        .map(|spec| array_text(spec.thresholds))
+        .collect();
+    let inserted: Vec<IdColumns> = sqlx::query_as(
+        "INSERT INTO account (rule_kind, rule_id, subject, window_start, window_end, organisation_id,
+             owner_kind, owner_id, unit, mode, limit_amount, held, settled, breached, carried_in,
+             carried_out, closed, rollover, thresholds, crossed, position)
+         SELECT rule_kind, rule_id, subject, window_start, window_end, organisation_id, owner_kind,
+             owner_id, unit, mode, limit_amount, 0, 0, 0, 0, 0, false, rollover,
+             thresholds::smallint[], 0, 0
+         FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::timestamptz[],
+             $6::uuid[], $7::text[], $8::text[], $9::text[], $10::text[], $11::bigint[],
+             $12::boolean[], $13::text[])
+             AS new (rule_kind, rule_id, subject, window_start, window_end, organisation_id,
+                 owner_kind, owner_id, unit, mode, limit_amount, rollover, thresholds)
+         ORDER BY rule_id, subject, window_start
+         ON CONFLICT (rule_id, subject, window_start) DO NOTHING
+         RETURNING rule_kind, rule_id, subject, window_start",
     )
-    .bind(budgets)
+    .bind(texts(|spec| spec.id.rule.kind()))
+    .bind(rules)
+    .bind(subjects)
     .bind(starts)
     .bind(ends)
     .bind(organisations)
-    .bind(kinds)
+    .bind(texts(|spec| spec.owner.kind()))
     .bind(owners)
-    .bind(units)
-    .bind(modes)
+    .bind(texts(|spec| spec.unit.name()))
+    .bind(texts(|spec| spec.mode.name()))
     .bind(limits)
+    .bind(rollovers)
+    .bind(thresholds)
     .fetch_all(connection)
     .await?;
-    Ok(inserted.into_iter().map(id_of).collect())
+    inserted.into_iter().map(id_of).collect()
 }
 
 async fn missing(
@@ -166,39 +201,33 @@ async fn missing(
         return Ok(BTreeSet::new());
     }
     let ids: Vec<AccountId> = specs.iter().map(|spec| spec.id).collect();
-    let (budgets, starts) = names_of(&ids);
-    let rows: Vec<(Uuid, Time)> = sqlx::query_as(
-        "SELECT wanted.budget_id, wanted.window_start
-         FROM unnest($1::uuid[], $2::timestamptz[]) AS wanted (budget_id, window_start)
-         WHERE NOT EXISTS (SELECT 1 FROM account a WHERE a.budget_id = wanted.budget_id
-             AND a.window_start = wanted.window_start)",
+    let names = names_of(&ids);
+    let places: Vec<i64> = sqlx::query_scalar(
+        "SELECT wanted.place
+         FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) WITH ORDINALITY
+             AS wanted (rule_id, subject, window_start, place)
+         WHERE NOT EXISTS (SELECT 1 FROM account a WHERE a.rule_id = wanted.rule_id
+             AND a.subject = wanted.subject AND a.window_start = wanted.window_start)",
     )
-    .bind(budgets)
-    .bind(starts)
+    .bind(names.rules)
+    .bind(names.subjects)
+    .bind(names.starts)
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(id_of).collect())
+    let of = |place: i64| ids.get(usize::try_from(place - 1).ok()?).copied();
+    Ok(places.into_iter().filter_map(of).collect())
 }
 
-/// Keeps budgets as they are while accounts of theirs are opened: a change that is folded at the same time would not
-/// see the new account, and a replay, which has one order, would.
-async fn share_budgets(
-    connection: &mut PgConnection,
-    accounts: &BTreeSet<AccountId>,
-) -> Result<(), ProjectorError> {
-    let ids: Vec<Uuid> = accounts.iter().map(|id| id.budget.0).collect();
-    sqlx::query("SELECT id FROM budget WHERE id = ANY($1) ORDER BY id FOR SHARE")
-        .bind(ids)
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-fn id_of((budget, start): (Uuid, Time)) -> AccountId {
-    AccountId {
-        budget: BudgetId(budget),
-        window_start: Timestamp::from_datetime(start),
-    }
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT a.rule_kind, a.rule_id, a.subject, a.window_start, a.window_end, a.organisation_id,
+                 a.owner_kind, a.owner_id, a.unit, a.mode, a.limit_amount, a.held, a.settled,
+                 a.breached, a.carried_in, a.carried_out, a.closed, a.rollover, a.thresholds, a.crossed
+             FROM account a ",
+            $rest
+        )
+    };
 }
 
 /// Locks and loads those that exist.
@@ -206,33 +235,30 @@ pub(super) async fn lock(
     connection: &mut PgConnection,
     ids: &[AccountId],
 ) -> Result<BTreeMap<AccountId, Account>, ProjectorError> {
-    let (budgets, starts) = names_of(ids);
-    let rows: Vec<AccountRow> = sqlx::query_as(
-        "SELECT a.budget_id, a.window_start, a.window_end, a.organisation_id, a.owner_kind,
-             a.owner_id, a.unit, a.mode, a.limit_amount, a.held, a.settled, a.breached, a.closed
-         FROM account a JOIN unnest($1::uuid[], $2::timestamptz[]) AS wanted (budget_id, window_start)
-             ON a.budget_id = wanted.budget_id AND a.window_start = wanted.window_start
-         ORDER BY a.budget_id, a.window_start FOR UPDATE OF a",
-    )
-    .bind(budgets)
-    .bind(starts)
+    let names = names_of(ids);
+    let rows: Vec<AccountRow> = sqlx::query_as(select!(
+        "JOIN unnest($1::uuid[], $2::uuid[], $3::timestamptz[])
+             AS wanted (rule_id, subject, window_start) USING (rule_id, subject, window_start)
+         ORDER BY a.rule_id, a.subject, a.window_start FOR UPDATE OF a"
+    ))
+    .bind(names.rules)
+    .bind(names.subjects)
+    .bind(names.starts)
     .fetch_all(connection)
     .await?;
     rows.into_iter().map(AccountRow::into_account).collect()
 }
 
-/// Locks and loads every account of these budgets that is not closed.
+/// Locks and loads every account of these rules that is not closed.
 pub(crate) async fn lock_open_accounts(
     connection: &mut PgConnection,
-    budgets: &[Uuid],
+    rules: &[Uuid],
 ) -> Result<BTreeMap<AccountId, Account>, ProjectorError> {
-    let rows: Vec<AccountRow> = sqlx::query_as(
-        "SELECT budget_id, window_start, window_end, organisation_id, owner_kind, owner_id, unit,
-             mode, limit_amount, held, settled, breached, closed
-         FROM account WHERE budget_id = ANY($1) AND NOT closed
-         ORDER BY budget_id, window_start FOR UPDATE",
-    )
-    .bind(budgets)
+    let rows: Vec<AccountRow> = sqlx::query_as(select!(
+        "WHERE a.rule_id = ANY($1) AND NOT a.closed
+         ORDER BY a.rule_id, a.subject, a.window_start FOR UPDATE"
+    ))
+    .bind(rules)
     .fetch_all(connection)
     .await?;
     rows.into_iter().map(AccountRow::into_account).collect()
@@ -247,8 +273,14 @@ pub(super) async fn update(
         return Ok(());
     }
     let ids: Vec<AccountId> = accounts.iter().map(|(id, ..)| *id).collect();
-    let (budgets, starts) = names_of(&ids);
+    let names = names_of(&ids);
     let column = |value: fn(&Account) -> i64| -> Vec<i64> {
+        accounts
+            .iter()
+            .map(|(_, account, _)| value(account))
+            .collect()
+    };
+    let flags = |value: fn(&Account) -> bool| -> Vec<bool> {
         accounts
             .iter()
             .map(|(_, account, _)| value(account))
@@ -258,29 +290,39 @@ pub(super) async fn update(
         .iter()
         .map(|(_, account, _)| account.mode.name())
         .collect();
-    let closed: Vec<bool> = accounts
+    let thresholds: Vec<String> = accounts
         .iter()
-        .map(|(_, account, _)| account.closed)
+        .map(|(_, account, _)| array_text(account.thresholds))
         .collect();
     let positions: Vec<i64> = accounts.iter().map(|(.., position)| *position).collect();
     sqlx::query(
         "UPDATE account SET mode = new.mode, limit_amount = new.limit_amount, held = new.held,
-             settled = new.settled, breached = new.breached, closed = new.closed,
+             settled = new.settled, breached = new.breached, carried_in = new.carried_in,
+             carried_out = new.carried_out, closed = new.closed, rollover = new.rollover,
+             thresholds = new.thresholds::smallint[], crossed = new.crossed::smallint,
              position = new.position
-         FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::bigint[], $5::bigint[],
-             $6::bigint[], $7::bigint[], $8::boolean[], $9::bigint[])
-             AS new (budget_id, window_start, mode, limit_amount, held, settled, breached, closed,
-                 position)
-         WHERE account.budget_id = new.budget_id AND account.window_start = new.window_start",
+         FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::text[], $5::bigint[],
+             $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::boolean[],
+             $12::boolean[], $13::text[], $14::bigint[], $15::bigint[])
+             AS new (rule_id, subject, window_start, mode, limit_amount, held, settled, breached,
+                 carried_in, carried_out, closed, rollover, thresholds, crossed, position)
+         WHERE account.rule_id = new.rule_id AND account.subject = new.subject
+             AND account.window_start = new.window_start",
     )
-    .bind(budgets)
-    .bind(starts)
+    .bind(names.rules)
+    .bind(names.subjects)
+    .bind(names.starts)
     .bind(modes)
     .bind(column(|account| account.limit))
     .bind(column(|account| account.held))
     .bind(column(|account| account.settled))
     .bind(column(|account| account.breached))
-    .bind(closed)
+    .bind(column(|account| account.carried_in))
+    .bind(column(|account| account.carried_out))
+    .bind(flags(|account| account.closed))
+    .bind(flags(|account| account.rollover))
+    .bind(thresholds)
+    .bind(column(|account| account.crossed.into()))
     .bind(positions)
     .execute(connection)
     .await?;
@@ -295,15 +337,35 @@ pub(super) async fn delete(
     if ids.is_empty() {
         return Ok(());
     }
-    let (budgets, starts) = names_of(ids);
+    let names = names_of(ids);
     sqlx::query(
-        "DELETE FROM account USING unnest($1::uuid[], $2::timestamptz[])
-             AS unused (budget_id, window_start)
-         WHERE account.budget_id = unused.budget_id AND account.window_start = unused.window_start",
+        "DELETE FROM account USING unnest($1::uuid[], $2::uuid[], $3::timestamptz[])
+             AS unused (rule_id, subject, window_start)
+         WHERE account.rule_id = unused.rule_id AND account.subject = unused.subject
+             AND account.window_start = unused.window_start",
     )
-    .bind(budgets)
-    .bind(starts)
+    .bind(names.rules)
+    .bind(names.subjects)
+    .bind(names.starts)
     .execute(connection)
     .await?;
     Ok(())
 }
+
+/// Whether so many accounts of one rule are open that no further subject is taken in.
+pub(crate) async fn is_crowded(
+    connection: &mut PgConnection,
+    rule: RuleId,
+) -> Result<bool, ProjectorError> {
+    let open: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM (SELECT 1 FROM account WHERE rule_id = $1 AND NOT closed LIMIT $2) AS counted",
+    )
+    .bind(rule.uuid())
+    .bind(MOST_SUBJECTS)
+    .fetch_one(connection)
+    .await?;
+    Ok(open >= MOST_SUBJECTS)
+}
+
+/// Open accounts of one rule that counts each tag value or end user by itself.
+const MOST_SUBJECTS: i64 = 100_000;

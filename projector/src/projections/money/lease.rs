@@ -1,9 +1,7 @@
 //! Table `lease`: one row per account and gateway with three totals that only grow, under its account's lock.
 
-use chrono::{DateTime, Utc};
 use odock_events::{
-    clock::Timestamp,
-    ids::{BudgetId, GatewayId},
+    ids::GatewayId,
     payload::{account::AccountId, lease::LeaseTotals},
 };
 use sqlx::PgConnection;
@@ -12,23 +10,20 @@ use uuid::Uuid;
 use super::{LeaseKey, account::names_of};
 use crate::error::ProjectorError;
 
-type Columns = (Uuid, DateTime<Utc>, Uuid, i64, i64, i64);
+/// The place of the account in what was asked for, and the lease.
+type Columns = (i64, Uuid, i64, i64, i64);
 
 fn lease_of(
-    (budget, start, gateway, granted, settled, returned): Columns,
-) -> (LeaseKey, LeaseTotals) {
-    let account = AccountId {
-        budget: BudgetId(budget),
-        window_start: Timestamp::from_datetime(start),
+    accounts: &[AccountId],
+    (place, gateway, granted, settled, returned): Columns,
+) -> Option<(LeaseKey, LeaseTotals)> {
+    let account = accounts.get(usize::try_from(place - 1).ok()?)?;
+    let totals = LeaseTotals {
+        granted,
+        settled,
+        returned,
     };
-    (
-        (account, GatewayId(gateway)),
-        LeaseTotals {
-            granted,
-            settled,
-            returned,
-        },
-    )
+    Some(((*account, GatewayId(gateway)), totals))
 }
 
 /// Those of the leases that exist.
@@ -40,21 +35,24 @@ pub(super) async fn load(
         return Ok(Vec::new());
     }
     let accounts: Vec<AccountId> = keys.iter().map(|(account, _)| *account).collect();
-    let (budgets, starts) = names_of(&accounts);
+    let names = names_of(&accounts);
     let gateways: Vec<Uuid> = keys.iter().map(|(_, gateway)| gateway.0).collect();
     let rows: Vec<Columns> = sqlx::query_as(
-        "SELECT l.budget_id, l.window_start, l.gateway_id, l.granted, l.settled, l.returned
-         FROM lease l JOIN unnest($1::uuid[], $2::timestamptz[], $3::uuid[])
-             AS wanted (budget_id, window_start, gateway_id)
-             ON l.budget_id = wanted.budget_id AND l.window_start = wanted.window_start
-                 AND l.gateway_id = wanted.gateway_id",
+        "SELECT wanted.place, l.gateway_id, l.granted, l.settled, l.returned
+         FROM lease l JOIN unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::uuid[]) WITH ORDINALITY
+             AS wanted (rule_id, subject, window_start, gateway_id, place)
+             USING (rule_id, subject, window_start, gateway_id)",
     )
-    .bind(budgets)
-    .bind(starts)
+    .bind(names.rules)
+    .bind(names.subjects)
+    .bind(names.starts)
     .bind(gateways)
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(lease_of).collect())
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| lease_of(&accounts, row))
+        .collect())
 }
 
 /// Every lease of these accounts.
@@ -65,18 +63,22 @@ pub(super) async fn load_of_accounts(
     if accounts.is_empty() {
         return Ok(Vec::new());
     }
-    let (budgets, starts) = names_of(accounts);
+    let names = names_of(accounts);
     let rows: Vec<Columns> = sqlx::query_as(
-        "SELECT l.budget_id, l.window_start, l.gateway_id, l.granted, l.settled, l.returned
-         FROM lease l JOIN unnest($1::uuid[], $2::timestamptz[])
-             AS wanted (budget_id, window_start)
-             ON l.budget_id = wanted.budget_id AND l.window_start = wanted.window_start",
+        "SELECT wanted.place, l.gateway_id, l.granted, l.settled, l.returned
+         FROM lease l JOIN unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) WITH ORDINALITY
+             AS wanted (rule_id, subject, window_start, place)
+             USING (rule_id, subject, window_start)",
     )
-    .bind(budgets)
-    .bind(starts)
+    .bind(names.rules)
+    .bind(names.subjects)
+    .bind(names.starts)
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(lease_of).collect())
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| lease_of(accounts, row))
+        .collect())
 }
 
 pub(super) async fn write(
@@ -87,7 +89,7 @@ pub(super) async fn write(
         return Ok(());
     }
     let accounts: Vec<AccountId> = leases.iter().map(|((account, _), ..)| *account).collect();
-    let (budgets, starts) = names_of(&accounts);
+    let names = names_of(&accounts);
     let gateways: Vec<Uuid> = leases.iter().map(|((_, gateway), ..)| gateway.0).collect();
     let granted: Vec<i64> = leases.iter().map(|(_, totals, _)| totals.granted).collect();
     let settled: Vec<i64> = leases.iter().map(|(_, totals, _)| totals.settled).collect();
@@ -97,17 +99,19 @@ pub(super) async fn write(
         .collect();
     let positions: Vec<i64> = leases.iter().map(|(.., position)| *position).collect();
     sqlx::query(
-        "INSERT INTO lease (budget_id, window_start, gateway_id, granted, settled, returned, position)
-         SELECT budget_id, window_start, gateway_id, granted, settled, returned, position
-         FROM unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::bigint[], $5::bigint[],
-             $6::bigint[], $7::bigint[])
-             AS new (budget_id, window_start, gateway_id, granted, settled, returned, position)
-         ON CONFLICT (budget_id, window_start, gateway_id) DO UPDATE SET
+        "INSERT INTO lease (rule_id, subject, window_start, gateway_id, granted, settled, returned,
+             position)
+         SELECT rule_id, subject, window_start, gateway_id, granted, settled, returned, position
+         FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::uuid[], $5::bigint[],
+             $6::bigint[], $7::bigint[], $8::bigint[])
+             AS new (rule_id, subject, window_start, gateway_id, granted, settled, returned, position)
+         ON CONFLICT (rule_id, subject, window_start, gateway_id) DO UPDATE SET
              granted = EXCLUDED.granted, settled = EXCLUDED.settled,
              returned = EXCLUDED.returned, position = EXCLUDED.position",
     )
-    .bind(budgets)
-    .bind(starts)
+    .bind(names.rules)
+    .bind(names.subjects)
+    .bind(names.starts)
     .bind(gateways)
     .bind(granted)
     .bind(settled)

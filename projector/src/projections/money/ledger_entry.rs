@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 
 use crate::copy::CopyRows;
 
-const COLUMNS: i16 = 8;
+const COLUMNS: i16 = 9;
 
 /// Writes lines, which come in the order of their positions; their ordinals count within a position.
 pub(super) async fn write(
@@ -20,7 +20,8 @@ pub(super) async fn write(
         rows.row();
         rows.bigint(position);
         rows.integer(ordinal);
-        rows.uuid(line.account.budget.0);
+        rows.uuid(line.account.rule.uuid());
+        rows.uuid(line.account.subject);
         rows.time(line.account.window_start);
         rows.optional(line.gateway, |rows, gateway| rows.uuid(gateway.0));
         rows.text(line.kind.name());
@@ -29,7 +30,7 @@ pub(super) async fn write(
     }
     rows.send(
         connection,
-        "COPY ledger_entry (position, ordinal, budget_id, window_start, gateway_id, kind, amount,
+        "COPY ledger_entry (position, ordinal, rule_id, subject, window_start, gateway_id, kind, amount,
              reference)
          FROM STDIN (FORMAT binary)",
     )

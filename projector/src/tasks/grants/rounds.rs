@@ -68,7 +68,7 @@ impl Rounds {
         let round = Round {
             reclaim_id: id,
             ends: now + PATIENCE,
-            waiting: short.holders.iter().copied().collect(),
+            waiting: short.holders.keys().copied().collect(),
             asks: BTreeMap::from([(gateway, short.ask.clone())]),
             later: BTreeMap::new(),
         };
@@ -143,8 +143,9 @@ mod tests {
                 held: 0,
                 silent: Vec::new(),
                 resets_at: None,
+                too_many: false,
             },
-            holders: holders.to_vec(),
+            holders: holders.iter().map(|holder| (*holder, 1)).collect(),
             away: Vec::new(),
         }
     }

@@ -1,4 +1,4 @@
-//! One transaction of the grant task: budgets shared, accounts locked, each ask decided, the grants written as one
+//! One transaction of the grant task: rules shared, accounts locked, each ask decided, the grants written as one
 //! entry of the log.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,29 +6,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use odock_events::{
     clock::Timestamp,
     envelope::{EntityRef, Envelope},
-    ids::{BudgetId, GatewayId},
+    ids::GatewayId,
     kind::Event,
     ledger::{
         grant::{self, Decision, Situation},
-        window,
+        rule::Rule,
     },
     log::messages::{ControlLease, Denial},
     payload::{
-        account::{AccountId, AccountSpec},
-        budget::BudgetBody,
+        account::{AccountId, AccountSpec, RuleId},
+        budget::Owner,
         lease::LeaseGranted,
     },
-    state::{Budget, EntityRow},
 };
 use sqlx::{Connection as _, PgConnection};
-use uuid::Uuid;
 
 use crate::{
     error::ProjectorError,
     head,
     projections::{
         entity,
-        money::{Money, Touched},
+        money::{self, Money, Touched},
     },
     tasks::{
         derived::{self, decided},
@@ -61,8 +59,8 @@ pub(super) struct Short {
     pub(super) ask: OneAsk,
     pub(super) granted: i64,
     pub(super) figures: Denial,
-    /// Live gateways with an open part of it, who can be called.
-    pub(super) holders: Vec<GatewayId>,
+    /// Live gateways with an open part of it, who can be called, and what each was granted in all.
+    pub(super) holders: BTreeMap<GatewayId, i64>,
     /// Holders without a heartbeat.
     pub(super) away: Vec<GatewayId>,
 }
@@ -99,23 +97,26 @@ impl Decide<'_> {
                 answers: Vec::new(),
             });
         }
-        let budgets = share_budgets(connection, &asks).await?;
+        let named: BTreeSet<RuleId> = asks.iter().map(|ask| ask.spec.id.rule).collect();
+        let rules = entity::share_rules(connection, &named).await?;
         let mut touched = Touched::default();
         for ask in &asks {
             touched.leases.insert((ask.spec.id, ask.gateway));
-            touched.account(ask.spec.id, grantable(&budgets, ask, self.now).as_ref());
+            touched.account(ask.spec.id, grantable(&rules, ask, self.now).as_ref());
         }
         let mut money = Money::lock(connection, &touched).await?;
         let ids: Vec<AccountId> = touched.accounts.keys().copied().collect();
+        let crowded = crowded(connection, &touched, &money).await?;
         let mut deciding = Deciding {
             decide: self,
+            crowded,
             scarce: parked::scarce_among(connection, &ids).await?,
             grants: Vec::new(),
             answers: Vec::new(),
             short: Vec::new(),
         };
         for ask in asks {
-            let spec = grantable(&budgets, &ask, self.now);
+            let spec = grantable(&rules, &ask, self.now);
             deciding.decide(&mut money, ask, spec);
         }
         deciding.park(connection, &mut money).await?;
@@ -165,48 +166,53 @@ fn newest(asks: Vec<OneAsk>) -> Vec<OneAsk> {
     newest
 }
 
-async fn share_budgets(
-    connection: &mut PgConnection,
-    asks: &[OneAsk],
-) -> Result<BTreeMap<BudgetId, Budget>, ProjectorError> {
-    let ids: BTreeSet<Uuid> = asks.iter().map(|ask| ask.spec.id.budget.0).collect();
-    let ids: Vec<Uuid> = ids.into_iter().collect();
-    let mut budgets = BTreeMap::new();
-    for row in entity::share_budgets(connection, &ids).await? {
-        if let EntityRow::Budget(budget) = row {
-            budgets.insert(budget.id, budget);
-        }
-    }
-    Ok(budgets)
-}
-
-/// The account as the budget says it is, or nothing when no money may be granted from it now.
-fn grantable(
-    budgets: &BTreeMap<BudgetId, Budget>,
-    ask: &OneAsk,
-    now: Timestamp,
-) -> Option<AccountSpec> {
-    let budget = budgets.get(&ask.spec.id.budget)?;
-    let body: &BudgetBody = &budget.body;
-    let window = window::window_at(body, ask.spec.id.window_start)?;
-    let is_window = window.start == ask.spec.id.window_start;
-    if !body.active || !is_window || !grant::is_grantable(window.start, window.end, now) {
+/// The account as its rule says it is, or nothing when nothing may be granted from it now.
+fn grantable(rules: &BTreeMap<RuleId, Rule>, ask: &OneAsk, now: Timestamp) -> Option<AccountSpec> {
+    let (id, rule) = (ask.spec.id, rules.get(&ask.spec.id.rule)?);
+    let window = rule.window_at(id.window_start)?;
+    let is_window = window.start == id.window_start;
+    if !rule.is_active() || !is_window || !grant::is_grantable(window.start, window.end, now) {
         return None;
     }
-    Some(AccountSpec {
-        id: ask.spec.id,
-        organisation_id: budget.organisation_id,
-        owner: body.owner,
-        unit: ask.spec.unit,
-        mode: body.mode,
-        limit: body.amount_nanos,
-        window_end: window.end,
-    })
+    // A subject is what its name makes it, whatever the gateway says.
+    let each = match (&ask.spec.owner, rule.owner().is_each()) {
+        (Owner::Tag { value, .. }, true) => value.as_deref(),
+        (Owner::EndUser { id }, true) => id.as_deref(),
+        _ => None,
+    };
+    rule.account(window, each, now).filter(|spec| spec.id == id)
+}
+
+/// The new accounts of rules that have as many subjects as there may be.
+async fn crowded(
+    connection: &mut PgConnection,
+    touched: &Touched,
+    money: &Money,
+) -> Result<BTreeSet<AccountId>, ProjectorError> {
+    let new = touched
+        .accounts
+        .keys()
+        .filter(|id| !id.subject.is_nil() && !money.books.accounts.contains_key(id));
+    let mut full: BTreeMap<RuleId, bool> = BTreeMap::new();
+    let mut crowded = BTreeSet::new();
+    for id in new {
+        let is_full = match full.get(&id.rule) {
+            Some(known) => *known,
+            None => money::is_crowded(connection, id.rule).await?,
+        };
+        full.insert(id.rule, is_full);
+        if is_full {
+            crowded.insert(*id);
+        }
+    }
+    Ok(crowded)
 }
 
 /// The asks of one transaction while they are decided.
 struct Deciding<'a> {
     decide: &'a Decide<'a>,
+    /// New accounts of rules that have too many already.
+    crowded: BTreeSet<AccountId>,
     scarce: BTreeSet<AccountId>,
     grants: Vec<Envelope>,
     answers: Vec<Answer>,
@@ -220,19 +226,22 @@ impl Deciding<'_> {
         let closed = account.is_some_and(|account| account.closed);
         let granted = money.books.lease(key).granted;
         let (held, settled) = account.map_or((0, 0), |account| (account.held, account.settled));
-        let limit = spec.as_ref().map_or(0, |spec| spec.limit.0);
+        let too_many = self.crowded.contains(&id);
+        let carried = account.map_or(0, |account| account.allowance() - account.limit);
+        let limit = spec.as_ref().map_or(0, |spec| spec.limit + carried);
         let figures = Denial {
             must: ask.must,
             limit,
             settled,
             held,
             silent: Vec::new(),
+            too_many,
             resets_at: spec
                 .as_ref()
                 .and_then(|spec| spec.window_end)
                 .or(ask.spec.window_end),
         };
-        let Some(spec) = spec.filter(|_| !closed) else {
+        let Some(spec) = spec.filter(|_| !closed && !too_many) else {
             self.answers.push(told(&ask, granted, true, Some(figures)));
             return;
         };
@@ -252,7 +261,7 @@ impl Deciding<'_> {
             }
             Decision::Short => {
                 self.scarce.insert(id);
-                let (holders, away) = (Vec::new(), Vec::new());
+                let (holders, away) = (BTreeMap::new(), Vec::new());
                 self.short.push(Short {
                     ask,
                     granted,
@@ -282,7 +291,7 @@ impl Deciding<'_> {
             account,
             granted: total,
         });
-        let budget = EntityRef::from(ask.spec.id.budget);
+        let budget = EntityRef::from(ask.spec.id.rule);
         let envelope = decided(budget, organisation, None, self.decide.now, event);
         if let Err(error) = money.apply(0, &envelope) {
             tracing::error!(%error, "a grant does not apply");
@@ -312,12 +321,11 @@ impl Deciding<'_> {
             parked::park(connection, parked, self.decide.now).await?;
             for ((account, gateway), totals) in &money.books.leases {
                 if *account == ask.spec.id && totals.open() > 0 {
-                    let list = if self.decide.live.contains(gateway) {
-                        &mut short.holders
+                    if self.decide.live.contains(gateway) {
+                        short.holders.insert(*gateway, totals.granted);
                     } else {
-                        &mut short.away
-                    };
-                    list.push(*gateway);
+                        short.away.push(*gateway);
+                    }
                 }
             }
             self.answers.push(Answer::Short(short));

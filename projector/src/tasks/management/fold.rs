@@ -8,7 +8,7 @@ use odock_events::{
     codec::Entry,
     envelope::{EntityKind, EntityRef, Envelope},
     kind::{Event, Source as EventSource},
-    ledger::books::Books,
+    ledger::{books::Books, rule::Rule},
     state::{
         EntityRow,
         config::{ConfigChange, ConfigDelta},
@@ -60,7 +60,7 @@ impl Staged {
 }
 
 impl State {
-    /// Loads what the events are about; budgets and their accounts are locked, in this order.
+    /// Loads what the events are about; rules and their accounts are locked, in this order.
     pub(crate) async fn lock(
         connection: &mut PgConnection,
         incoming: &[Incoming],
@@ -73,11 +73,16 @@ impl State {
                     .push(envelope.meta.entity.id);
             }
         }
+        let mut rules = Vec::new();
+        for kind in [EntityKind::Budget, EntityKind::Quota] {
+            if let Some(ids) = ids.get(&kind) {
+                entity::lock_rules(connection, kind, ids).await?;
+                rules.extend_from_slice(ids);
+            }
+        }
         let mut books = Books::default();
-        if let Some(budgets) = ids.get_mut(&EntityKind::Budget) {
-            budgets.sort_unstable();
-            entity::lock_budgets(connection, budgets).await?;
-            books.accounts = money::lock_open_accounts(connection, budgets).await?;
+        if !rules.is_empty() {
+            books.accounts = money::lock_open_accounts(connection, &rules).await?;
         }
         let mut rows = BTreeMap::new();
         for (kind, ids) in &ids {
@@ -164,9 +169,12 @@ impl State {
             EntityRow::Organisation(row) if row.version == 1 => {
                 self.boundaries.insert(row.id.0, 0);
             }
-            EntityRow::Budget(row) => {
-                self.money
-                    .change_budget(index, row.id, &row.body, envelope.meta.id.0);
+            EntityRow::Budget(_) | EntityRow::Quota(_) => {
+                if let Some(rule) = Rule::of_row(row.clone()) {
+                    let meta = &envelope.meta;
+                    self.money
+                        .change_rule(index, &rule, meta.occurred_at, meta.id.0);
+                }
             }
             EntityRow::Organisation(_)
             | EntityRow::Team(_)
@@ -280,6 +288,7 @@ impl Accepted<'_> {
             | EntityRow::ProviderKey(_)
             | EntityRow::Grant(_)
             | EntityRow::Budget(_)
+            | EntityRow::Quota(_)
             | EntityRow::Overlay(_) => {}
         }
         Ok(())

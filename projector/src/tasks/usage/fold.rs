@@ -10,7 +10,7 @@ use odock_events::{
     ids::{EventId, GatewayId},
     kind::Event,
     ledger::books,
-    payload::lease::BudgetBreached,
+    payload::account::AccountId,
 };
 use sqlx::PgConnection;
 
@@ -89,6 +89,9 @@ pub(crate) fn touch_event(envelope: &Envelope, touched: &mut Touched) {
             touched.lease(&lease.account, stated.gateway_id);
         }
     }
+    if let Event::WindowCarried(carried) = &envelope.event {
+        touched.account(carried.to.id, Some(&carried.to));
+    }
     if let Event::LeaseGranted(granted) = &envelope.event {
         touched.lease(&granted.account, granted.gateway_id);
     }
@@ -108,8 +111,8 @@ pub(crate) fn gateways(batches: &[Batch]) -> BTreeSet<GatewayId> {
 /// What applying batches asks to be recorded beside them.
 #[derive(Debug, Default)]
 pub(crate) struct Folded {
-    /// With the event that caused it.
-    pub(crate) breaches: Vec<(EventId, BudgetBreached)>,
+    /// Breaches and crossed thresholds, with the account and the event that caused each.
+    pub(crate) facts: Vec<(EventId, AccountId, Event)>,
     letters: Vec<Letter>,
 }
 
@@ -138,8 +141,8 @@ pub(crate) fn apply(
                         Ok(applied) => {
                             let id = envelope.meta.id;
                             folded
-                                .breaches
-                                .extend(applied.breaches.into_iter().map(|b| (id, b)));
+                                .facts
+                                .extend(applied.facts.into_iter().map(|(of, fact)| (id, of, fact)));
                             continue;
                         }
                         Err(error) => error.to_string(),

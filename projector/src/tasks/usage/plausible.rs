@@ -58,11 +58,17 @@ macro_rules! not_of_gateways {
             | Event::BudgetCreated(_)
             | Event::BudgetUpdated(_)
             | Event::BudgetDeleted(_)
+            | Event::QuotaCreated(_)
+            | Event::QuotaUpdated(_)
+            | Event::QuotaDeleted(_)
             | Event::OverlayCreated(_)
             | Event::OverlayUpdated(_)
             | Event::OverlayDeleted(_)
             | Event::LeaseGranted(_)
             | Event::WindowClosed(_)
+            | Event::WindowCarried(_)
+            | Event::RaiseEnded(_)
+            | Event::ThresholdCrossed(_)
             | Event::BudgetBreached(_)
             | Event::GatewayLost(_)
             | Event::LogGap(_)
@@ -112,6 +118,8 @@ fn check_stated(stated: &LeaseStated) -> Result<(), String> {
         let open = granted.saturating_sub(settled).saturating_sub(returned);
         [granted, settled, returned, open]
     });
+    let owners = stated.leases.iter();
+    check_names(owners.map(|lease| lease.account.owner.id_text()))?;
     let times = stated
         .leases
         .iter()
@@ -144,10 +152,24 @@ fn check_usage(envelope: &Envelope, usage: &UsageFinished) -> Result<(), String>
         .accounts
         .iter()
         .flat_map(|used| times_of(&used.account));
+    let owners = usage
+        .accounts
+        .iter()
+        .map(|used| used.account.owner.id_text());
+    check_names(owners.chain(usage.end_user.clone()))?;
     check_all(
         usage.accounts.iter().map(|used| used.reserved),
         own.chain(windows),
     )
+}
+
+/// Names of tags and end users that a column can hold.
+fn check_names(mut names: impl Iterator<Item = String>) -> Result<(), String> {
+    if names.all(|name| name.len() <= LONGEST_TEXT && !name.contains('\0')) {
+        Ok(())
+    } else {
+        Err("a name is too long or holds what no text can".into())
+    }
 }
 
 fn check_all(

@@ -60,7 +60,7 @@ pub(super) async fn missing_grants(
                 account: spec,
                 granted: needed,
             });
-            let budget = EntityRef::from(account.budget);
+            let budget = EntityRef::from(account.rule);
             let mut envelope = decided(budget, organisation, None, transaction.recorded_at, event);
             envelope.meta.reason = Some("granted before postgres went back".into());
             Some(envelope)
@@ -91,7 +91,7 @@ impl Proven<'_> {
             if let Event::UsageFinished(usage) = &envelope.event {
                 for used in &usage.accounts {
                     let lease = self.lease((used.account.id, usage.gateway_id));
-                    lease.totals.settled += usage.cost.0.min(used.reserved);
+                    lease.totals.settled += used.from_lease(usage);
                     lease.spec.get_or_insert_with(|| used.account.clone());
                 }
             }

@@ -24,7 +24,7 @@ use crate::{
     },
     tasks::{
         derived::{self, decided},
-        parked,
+        full, parked,
     },
 };
 
@@ -75,13 +75,13 @@ impl Transaction<'_> {
         for envelope in &follows {
             gateways.apply(envelope);
         }
-        follows.extend(folded.breaches.iter().map(|(cause, breached)| {
-            let account = money.books.accounts.get(&breached.account);
+        follows.extend(folded.facts.iter().map(|(cause, id, fact)| {
+            let account = money.books.accounts.get(id);
             let organisation = account.map(|account| account.organisation_id);
-            let budget = EntityRef::from(breached.account.budget);
-            let event = Event::BudgetBreached(*breached);
-            decided(budget, organisation, Some(*cause), self.recorded_at, event)
+            let (rule, fact) = (EntityRef::from(id.rule), fact.clone());
+            decided(rule, organisation, Some(*cause), self.recorded_at, fact)
         }));
+        let full = full::messages(&money, self.live);
         let served = parked::serve(connection, &mut money, self.serving(decided_at)).await?;
         follows.extend(served.grants);
 
@@ -106,7 +106,7 @@ impl Transaction<'_> {
         folded.report(self.batches);
         Ok(Committed {
             position: before + count as i64,
-            messages: served.messages,
+            messages: [served.messages, full].concat(),
         })
     }
 

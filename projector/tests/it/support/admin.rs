@@ -12,9 +12,10 @@ use odock_events::{
     log::{ManagementAppend, ManagementAppended},
     payload::{
         Nothing,
-        budget::{BudgetBody, BudgetMode, BudgetOwner, Period},
+        budget::{BudgetBody, BudgetMode, Owner, Period, USD},
         organisation::{OrganisationBody, OrganisationStatus},
         team::TeamBody,
+        threshold::Thresholds,
     },
     units::NanoUsd,
 };
@@ -67,8 +68,18 @@ impl Admin {
         organisation: OrganisationId,
         amount: i64,
     ) -> BudgetId {
+        self.budget_of(world, organisation, budget_body(organisation, amount))
+            .await
+    }
+
+    pub(crate) async fn budget_of(
+        &mut self,
+        world: &mut World,
+        organisation: OrganisationId,
+        body: BudgetBody,
+    ) -> BudgetId {
         let id = BudgetId::generate();
-        let event = Event::BudgetCreated(budget_body(organisation, amount));
+        let event = Event::BudgetCreated(body);
         let outcome = self
             .send(
                 world,
@@ -84,7 +95,7 @@ impl Admin {
 pub(crate) fn budget_body(organisation: OrganisationId, amount: i64) -> BudgetBody {
     BudgetBody {
         name: None,
-        owner: BudgetOwner::Organisation { id: organisation },
+        owner: Owner::Organisation { id: organisation },
         period: Period::Total,
         amount_nanos: NanoUsd(amount),
         mode: BudgetMode::Hard,
@@ -92,6 +103,10 @@ pub(crate) fn budget_body(organisation: OrganisationId, amount: i64) -> BudgetBo
         start_at: None,
         end_at: None,
         active: true,
+        rollover: false,
+        thresholds: Thresholds::default(),
+        raise: None,
+        currency: USD.into(),
     }
 }
 

@@ -19,7 +19,7 @@ use odock_events::{
     },
     payload::{
         account::{AccountId, AccountSpec, Unit},
-        budget::{BudgetBody, BudgetMode, BudgetOwner},
+        budget::{BudgetBody, BudgetMode, Owner},
         gateway::{GatewayClosed, GatewayOpened},
         lease::{LeaseReturned, LeaseStated, ReturnedLease, StatedLease},
         usage::{AccountUse, UsageFinished},
@@ -48,16 +48,15 @@ pub(crate) fn account(
 ) -> AccountSpec {
     let window = window::window_at(body, SystemClock.now()).unwrap();
     AccountSpec {
-        id: AccountId {
-            budget,
-            window_start: window.start,
-        },
+        id: AccountId::of(budget, window.start),
         organisation_id: organisation,
-        owner: BudgetOwner::Organisation { id: organisation },
+        owner: Owner::Organisation { id: organisation },
         unit: Unit::Nanos,
         mode: body.mode,
-        limit: body.amount_nanos,
+        limit: body.amount_nanos.0,
         window_end: window.end,
+        rollover: body.rollover,
+        thresholds: body.thresholds,
     }
 }
 

@@ -16,6 +16,10 @@ use crate::dialect::{
 /// The most answers one request may ask for; OpenAI's own limit.
 const MAX_CHOICES: u32 = 128;
 
+/// Labels that are longer, or more, than any provider takes are passed on and count for nothing here.
+const LONGEST_LABEL: usize = 512;
+const MOST_METADATA: usize = 64;
+
 /// The highest output limit that is taken as one. No model comes near it, and every sum with it stays far from overflow.
 const MAX_OUTPUT_LIMIT: u64 = u32::MAX as u64;
 
@@ -68,6 +72,47 @@ pub(super) fn read_flag(
     }
     cursor.skip()?;
     Ok(kind == Kind::True)
+}
+
+/// A string; anything else is nothing here.
+pub(super) fn read_text(cursor: &mut Cursor<'_>) -> Result<Option<String>, RequestError> {
+    if cursor.peek()? != Kind::String {
+        cursor.skip()?;
+        return Ok(None);
+    }
+    let text = cursor.string()?;
+    if text.decoded_len > LONGEST_LABEL {
+        return Ok(None);
+    }
+    Ok(Some(cursor.decode(text).into_owned()))
+}
+
+/// The members of `metadata` that are strings, the first of them where there are many. A name that is given twice is refused:
+/// the upstream might read the other one.
+pub(super) fn read_metadata(
+    cursor: &mut Cursor<'_>,
+) -> Result<Vec<(String, String)>, RequestError> {
+    let mut members: Vec<(String, String)> = Vec::new();
+    if cursor.peek()? != Kind::Object {
+        cursor.skip()?;
+        return Ok(members);
+    }
+    cursor.object(|cursor, key| {
+        let name = key.decode();
+        if members.iter().any(|(other, _)| *other == name) {
+            let field = format!("metadata.{name}");
+            return Err(RequestError::Duplicate { field });
+        }
+        let name = name.into_owned();
+        if let Some(value) = read_text(cursor)?
+            && members.len() < MOST_METADATA
+            && name.len() <= LONGEST_LABEL
+        {
+            members.push((name, value));
+        }
+        Ok::<_, RequestError>(())
+    })?;
+    Ok(members)
 }
 
 pub(super) fn read_limit(
@@ -303,6 +348,8 @@ fn reason(field: Field) -> Option<&'static str> {
         | Field::Choices
         | Field::Tools
         | Field::Functions
+        | Field::Metadata
+        | Field::User
         | Field::ServiceTier
         | Field::Modalities
         | Field::WebSearchOptions

@@ -203,6 +203,7 @@ async fn put_row(database: &mut PgConnection, row: &EntityRow) {
         EntityRow::Key(_) => "api_key",
         EntityRow::Grant(_) => "model_grant",
         EntityRow::Budget(_) => "budget",
+        EntityRow::Quota(_) => "quota",
         EntityRow::Overlay(_) => "overlay",
         EntityRow::Team(_) | EntityRow::User(_) | EntityRow::Membership(_) => {
             panic!("no test has these")
@@ -304,9 +305,7 @@ impl Gateway {
                 seen.lock().unwrap().push(in_force.version());
                 let mut collected = collected.lock().unwrap();
                 collected.dead_keys.extend(&consequences.dead_keys);
-                collected
-                    .changed_budgets
-                    .extend(&consequences.changed_budgets);
+                collected.changed_rules.extend(&consequences.changed_rules);
             }),
         });
         let begun = Instant::now();
