@@ -104,7 +104,16 @@ pub fn attribute<'span>(span: &'span Span, name: &str) -> Option<&'span str> {
 
 /// An id as it is written.
 pub fn hex(id: &[u8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::with_capacity(id.len() * 2);
+    for byte in id {
+        text.extend(
+            [byte >> 4, byte & 15]
+                .map(|half| char::from_digit(half.into(), 16))
+                .iter()
+                .flatten(),
+        );
+    }
+    text
 }
 
 async fn take(

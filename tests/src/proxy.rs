@@ -140,7 +140,7 @@ async fn answer(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, faults: watch
         _ = until.wait_for(|fault| *fault == Fault::HalfClose) => {}
     }
     drop(to.shutdown().await);
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn pass(

@@ -23,6 +23,7 @@ use self::{
 use crate::{
     error::ProjectorError,
     projections::gateway::own_reclaim,
+    tasks::parked,
     term::{BLOCK, Notice, Term},
 };
 
@@ -119,6 +120,10 @@ impl GrantTask {
                     }));
                 }
                 AskMessage::Reclaim { reclaim_id } => {
+                    // Whoever waits asks again at once; what nobody waits for any more must not take what comes back.
+                    asks.clear();
+                    self.rounds = Rounds::default();
+                    parked::forget_all(&mut self.database).await?;
                     let message = ControlMessage::ReturnIdle {
                         reclaim_id,
                         account: None,

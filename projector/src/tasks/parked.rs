@@ -12,7 +12,7 @@ use odock_events::{
     log::messages::{ControlLease, ControlMessage},
     payload::{account::AccountId, lease::LeaseGranted},
 };
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use crate::{
@@ -357,6 +357,38 @@ pub(crate) async fn unpark(
     .bind(gateways)
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// Takes out all asks, one account after the other, in the order in which all tasks lock.
+pub(crate) async fn forget_all(connection: &mut PgConnection) -> Result<(), ProjectorError> {
+    let parked: Vec<IdColumns> = sqlx::query_as(
+        "SELECT DISTINCT rule_kind, rule_id, subject, window_start FROM parked_ask
+         ORDER BY rule_id, subject, window_start",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for (_, rule, subject, start) in parked {
+        let mut transaction = connection.begin().await?;
+        sqlx::query(
+            "SELECT 1 FROM account WHERE rule_id = $1 AND subject = $2 AND window_start = $3
+             FOR UPDATE",
+        )
+        .bind(rule)
+        .bind(subject)
+        .bind(start)
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query(
+            "DELETE FROM parked_ask WHERE rule_id = $1 AND subject = $2 AND window_start = $3",
+        )
+        .bind(rule)
+        .bind(subject)
+        .bind(start)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+    }
     Ok(())
 }
 

@@ -22,7 +22,8 @@ async fn line_170_a_stream_is_cut_with_a_clear_last_event_when_its_next_chunk_is
 -> anyhow::Result<()> {
     let stack = Stack::builder().start().await?;
     let tenant = stack.tenant().await?;
-    let key = long_key(&tenant, "long", "demo-fast@tokens=1500,gap_ms=1").await?;
+    // The fifth of a chunk that is left when more is asked for lasts longer than the wait for an answer.
+    let key = long_key(&tenant, "long", "demo-fast@tokens=1500,gap_ms=3").await?;
     // A chunk and its input, and not another chunk.
     let limit = 2_000_000;
     let budget = elastic(&tenant, &key, limit).await?;
@@ -38,7 +39,7 @@ async fn line_170_a_stream_is_cut_with_a_clear_last_event_when_its_next_chunk_is
     assert_eq!(last["error"]["budget_id"], budget, "{last}");
     assert_eq!(last["error"]["limit_nanos"], limit, "{last}");
     assert!(
-        (CHUNK * 4 / 5..CHUNK).contains(&answer.tokens()),
+        (CHUNK * 4 / 5..=CHUNK).contains(&answer.tokens()),
         "cut after {} tokens",
         answer.tokens()
     );
@@ -54,13 +55,8 @@ async fn line_170_a_stream_is_cut_with_a_clear_last_event_when_its_next_chunk_is
         "{record:?}"
     );
     assert_eq!(record.output_tokens, answer.tokens());
-    // The ask for the chunk that was refused is still parked: what the cut frees is granted to it, and comes back.
-    let window = wait_until("nothing held", Duration::from_secs(10), async || {
-        let window = tenant.reclaimed(&budget).await?;
-        anyhow::ensure!(window.held == 0, "{window:?}");
-        Ok(window)
-    })
-    .await?;
+    let window = tenant.reclaimed(&budget).await?;
+    assert_eq!(window.held, 0, "{window:?}");
     assert_eq!(window.settled, record.cost_nanos);
     let made = row.completion_tokens.cast_signed() * OUTPUT_NANOS
         + row.prompt_tokens.cast_signed() * INPUT_NANOS;

@@ -1,16 +1,13 @@
 //! How much of a budget is spent before the first refusal, when what is in flight is small against the limit.
 
-use std::{
-    sync::atomic::{AtomicBool, AtomicI64, Ordering},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use futures_util::future::try_join_all;
 use odock_tests::{
     Stack,
+    accounting::assert_accounted,
     client::say,
-    tenant::{FEE_NANOS, Key},
-    wait::wait_until,
+    tenant::{FEE_NANOS, Key, token_pricing},
 };
 
 #[tokio::test]
@@ -57,17 +54,47 @@ async fn spends_before_it_refuses(gateways: u8, fees: i64, percent: i64) -> anyh
         Ok(())
     });
     try_join_all(callers).await?;
-    // The last refused call's ask may be granted what another call left, after its caller has gone: it comes back.
-    let window = wait_until("all holds given back", GIVEN_BACK, async || {
-        let window = tenant.reclaimed(&budget).await?;
-        anyhow::ensure!(window.held == 0, "{window:?}");
-        Ok(window)
-    })
-    .await?;
+    let window = tenant.reclaimed(&budget).await?;
+    assert_eq!(window.held, 0, "{window:?}");
     assert!(window.settled <= limit, "{window:?}");
     assert!(window.settled * 100 >= limit * percent, "{window:?}");
     Ok(())
 }
 
-/// An ask that nobody waits for any more is forgotten after five seconds.
-const GIVEN_BACK: Duration = Duration::from_secs(10);
+#[tokio::test]
+async fn line_170_what_comes_free_is_not_granted_to_whom_nobody_waits_for_any_more()
+-> anyhow::Result<()> {
+    let stack = Stack::builder().gateways(2).start().await?;
+    let mut tenant = stack.tenant().await?;
+    tenant
+        .add_model("long", "demo-fast@tokens=100,gap_ms=20", token_pricing())
+        .await?;
+    let key = tenant.key().await?;
+    // One call of two hundred tokens fits, and no second one.
+    let budget = tenant.key_budget(&key, 1_300_000).await?;
+    let (one, other) = (stack.gateway(0)?, stack.gateway(1)?);
+    let mut stream = one.stream(&key.secret, &say("long", "hi")).await?;
+    assert_eq!(stream.status, 200);
+    stream.read_at_least(1).await?;
+    let refused = other.chat(&key.secret, &say("long", "hi")).await?;
+    assert!(matches!(refused.status, 402 | 503), "{}", refused.text());
+    let grants = async || -> anyhow::Result<i64> {
+        let id = budget.trim_start_matches("bud_");
+        let statement = "SELECT count(*) FROM ledger_entry
+             WHERE rule_id = $1::uuid AND kind = 'grant'";
+        let counted = sqlx::query_scalar(statement).bind(id);
+        Ok(counted.fetch_one(&stack.postgres).await?)
+    };
+    let parked: i64 = sqlx::query_scalar("SELECT count(*) FROM parked_ask")
+        .fetch_one(&stack.postgres)
+        .await?;
+    assert!(parked > 0, "the refused call's ask");
+    tenant.reclaim().await?;
+    let before = grants().await?;
+    assert!(stream.rest().await.done);
+    let accounted = assert_accounted(&stack).await?;
+    let window = tenant.window(&budget).await?;
+    assert_eq!(window.settled, accounted.cost());
+    assert_eq!(grants().await?, before, "a grant for nobody");
+    Ok(())
+}

@@ -205,7 +205,7 @@ async fn quiet_leases(
                 .fetch_one(postgres)
                 .await?;
         let mut open: Vec<i64> = sqlx::query_scalar(
-            "SELECT (granted - settled - returned) FROM lease WHERE budget_id = $1::uuid",
+            "SELECT (granted - settled - returned) FROM lease WHERE rule_id = $1::uuid",
         )
         .bind(hex(budget))
         .fetch_all(postgres)

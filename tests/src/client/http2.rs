@@ -142,7 +142,7 @@ pub fn remembered(name: &str, value: &str) -> (Vec<u8>, u8) {
     let mut block = vec![0x40];
     text(&mut block, name);
     text(&mut block, value);
-    (block, 0x80 | 62)
+    (block, 0x80 | 0x3e)
 }
 
 /// The head of a request.
