@@ -91,7 +91,7 @@ async fn line_079_settled_and_held_never_exceed_the_limit_and_what_is_left_can_b
     };
     let (samples, answers) = tokio::try_join!(sample, load)?;
     assert!(samples > 3, "the load was over before it was looked at");
-    let mut answered = 0;
+    let (mut answered, mut undecided) = (0, 0);
     for answer in &answers {
         match answer.status {
             200 => answered += 1,
@@ -100,13 +100,20 @@ async fn line_079_settled_and_held_never_exceed_the_limit_and_what_is_left_can_b
                 assert_eq!(denial["error"]["budget_id"], budget, "{denial}");
                 assert_eq!(answer.header("x-should-retry"), Some("false"));
             }
-            // Its money was still being collected from calls under way when its wait was over: it may try again.
+            // What others hold idle is called back before anybody is refused for good. On two cores that a thousand
+            // calls share, that may take longer than the 250 ms that a call waits: it is told to try again.
             503 => {
                 answer.refused(503, "budget_unavailable")?;
                 assert_eq!(answer.header("retry-after"), Some("1"));
+                undecided += 1;
             }
             _ => anyhow::bail!("{:?}", statuses(&answers)),
         }
+    }
+    // Trying again decides it, without a crowd.
+    for number in 0..undecided.min(20) {
+        let status = decided(&stack, &key, number % 2).await?;
+        answered += i64::from(status == 200);
     }
     assert!(
         (1..=limit / 41_000).contains(&answered),
@@ -124,6 +131,19 @@ async fn line_079_settled_and_held_never_exceed_the_limit_and_what_is_left_can_b
         window.free
     );
     assert_invariants(&stack.postgres).await
+}
+
+/// The status of a call that is tried again for as long as it is told to.
+async fn decided(stack: &Stack, key: &Key, gateway: usize) -> anyhow::Result<u16> {
+    for _ in 0..10 {
+        let gateway = stack.gateway(gateway)?;
+        let answer = gateway.chat(&key.secret, &say("demo-fast", "hi")).await?;
+        match answer.status {
+            200 | 402 => return Ok(answer.status),
+            _ => answer.refused(503, "budget_unavailable")?,
+        };
+    }
+    anyhow::bail!("ten calls, one after the other, were told to try again")
 }
 
 /// One call after another until the first refusal: what is left then is less than one reservation, which is returned.

@@ -401,3 +401,39 @@ async fn line_027_a_new_key_works_right_after_it_was_refused_as_unknown() -> any
     gateway.validate(&key.secret).await?.expect(200)?;
     Ok(())
 }
+
+#[tokio::test]
+async fn line_027_keys_beyond_the_cache_have_their_own_limits_and_stop_at_once()
+-> anyhow::Result<()> {
+    let stack = Stack::builder()
+        .environment("KEY_CACHE_MAX", "2")
+        .start()
+        .await?;
+    let tenant = stack.tenant().await?;
+    let gateway = stack.gateway(0)?;
+    let limited = json!({ "ratelimit": { "payload": { "max_tokens": 5 } } });
+    let mut keys = Vec::new();
+    for _ in 0..6 {
+        let body = json!({ "type": "organisation", "name": "one of six", "policies": limited });
+        keys.push(tenant.key_with(&body).await?);
+    }
+    let mut dear = say("demo-fast", "hi");
+    dear["max_tokens"] = 6.into();
+    let mut cheap = say("demo-fast", "hi");
+    cheap["max_tokens"] = 5.into();
+    // Twice, so that each is pushed out by the others in between.
+    for key in keys.iter().chain(&keys) {
+        let refused = gateway.chat(&key.secret, &dear).await?;
+        refused.refused(429, "max_tokens_exceeded")?;
+        gateway.chat(&key.secret, &cheap).await?.expect(200)?;
+    }
+    for key in &keys {
+        let path = tenant.path(&format!("/keys/{}/revoke?wait=all", key.id));
+        tenant.admin.act(&path).await?.expect(200)?;
+        gateway
+            .chat(&key.secret, &cheap)
+            .await?
+            .refused(401, "api_key_revoked")?;
+    }
+    Ok(())
+}

@@ -18,24 +18,41 @@ async fn line_057_four_gateways_and_a_limit_of_a_hundred_a_minute_admit_exactly_
 -> anyhow::Result<()> {
     let stack = Stack::builder().gateways(4).start().await?;
     let tenant = stack.tenant().await?;
-    let key = tenant.key().await?;
-    limit_key(&tenant, &key, requests(json!({ "per_minute": 100 }))).await?;
-    let minute = early_in_a_minute(stack.redis().await?, Duration::from_secs(30)).await?;
-    let answers = crowd(&stack, &key, 1_000).await?;
-    assert_eq!(
-        minute_of(stack.redis().await?).await?,
-        minute,
-        "the machine was so slow that the minute ended meanwhile"
-    );
-    assert_eq!(
-        counted(&answers),
-        BTreeMap::from([
-            ("200".to_owned(), 100),
-            ("429 rpm_exceeded".to_owned(), 900)
-        ])
-    );
-    assert_eq!(stack.demo.rows(0).await?.len(), 100);
-    Ok(())
+    for _ in 0..ATTEMPTS {
+        let key = tenant.key().await?;
+        limit_key(&tenant, &key, requests(json!({ "per_minute": 100 }))).await?;
+        let before = stack.demo.rows(0).await?.len();
+        let (alone_before, minute) = (
+            times_alone(&stack)?,
+            early_in_a_minute(stack.redis().await?, Duration::from_secs(30)).await?,
+        );
+        let answers = crowd(&stack, &key, 1_000).await?;
+        if minute_of(stack.redis().await?).await? != minute {
+            // The machine was so slow that the minute ended meanwhile.
+            continue;
+        }
+        let counted = counted(&answers);
+        let admitted = counted.get("200").copied().unwrap_or_default();
+        assert_eq!(stack.demo.rows(0).await?.len() - before, admitted);
+        let alone = times_alone(&stack)? - alone_before;
+        if alone > 0 {
+            // It was so slow that Redis did not answer a gateway within two seconds: that one has its own share then,
+            // and the others do not know of it. Never more than that.
+            assert!((100..=100 + alone * 25).contains(&admitted), "{counted:?}");
+            continue;
+        }
+        let expected = [("200", 100), ("429 rpm_exceeded", 900)];
+        let expected = expected.map(|(outcome, times)| (outcome.to_owned(), times));
+        assert_eq!(counted, BTreeMap::from(expected));
+        return Ok(());
+    }
+    anyhow::bail!("in {ATTEMPTS} attempts Redis always left a gateway alone, or the minute ended")
+}
+
+/// How often a gateway began to count alone.
+fn times_alone(stack: &Stack) -> anyhow::Result<usize> {
+    let logs = stack.logs()?;
+    Ok(logs.matches("rate limits are counted alone").count())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -119,3 +136,6 @@ fn counted(answers: &[Answer]) -> BTreeMap<String, usize> {
     }
     counted
 }
+
+/// Each of them begins in a minute of its own.
+const ATTEMPTS: usize = 3;
