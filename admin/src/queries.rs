@@ -7,6 +7,7 @@ pub(crate) mod entity;
 pub(crate) mod event;
 pub(crate) mod event_log;
 pub(crate) mod gateway;
+pub(crate) mod history;
 pub(crate) mod idempotency;
 pub(crate) mod private;
 pub(crate) mod references;

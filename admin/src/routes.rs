@@ -5,6 +5,7 @@ pub(crate) mod catalogue;
 pub(crate) mod command;
 pub(crate) mod crud;
 pub(crate) mod event;
+pub(crate) mod explanation;
 pub(crate) mod grant;
 pub(crate) mod key;
 pub(crate) mod membership;

@@ -5,6 +5,7 @@ mod check_config;
 mod demo;
 mod demo_upstream;
 mod doctor;
+mod explain;
 mod logging;
 mod migrate;
 mod private_postgres;
@@ -44,6 +45,7 @@ enum Command {
     CheckConfig(check_config::CheckConfigOptions),
     Rebuild(rebuild::RebuildOptions),
     Doctor(doctor::DoctorOptions),
+    Explain(explain::ExplainOptions),
     /// End what a killed `up` leaves.
     #[command(hide = true, name = up::orphans::COMMAND)]
     EndOrphans,
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Command::CheckConfig(options) => check_config::run(&options),
         Command::Rebuild(options) => rebuild::run(&options),
         Command::Doctor(options) => doctor::run(&options),
+        Command::Explain(options) => explain::run(&options),
         Command::EndOrphans => up::orphans::run(),
     };
     outcome.map_or_else(terminal::fail, |()| ExitCode::SUCCESS)

@@ -1,7 +1,7 @@
 //! `odock up`: everything on one machine, as supervised child processes. The flow is here, in order; what it needs to know
 //! about each part is in the modules.
 
-mod admin_client;
+pub(crate) mod admin_client;
 mod announce;
 pub(crate) mod child;
 pub(crate) mod data_dir;

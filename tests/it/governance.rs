@@ -1,6 +1,7 @@
 //! Keys, grants, providers and prices, from the change to what the next call sees.
 
 mod catalogue;
+mod explanation;
 mod keys;
 mod ownership;
 mod pricing;

@@ -28,6 +28,24 @@ shapes! {
         errors: i64,
     }
     SummaryView { data: Vec<SummaryGroup>, }
+    /// Why one record says what it says.
+    ExplainedRecord {
+        /// As `GET …/usage/{id}`.
+        usage: Value,
+        /// The configuration version that decided, and where in the log it came into force.
+        decided_at: Value,
+        /// Key, user, team, organisation, model, provider, budgets and quotas: as they were, and who set them when.
+        settings: Vec<Value>,
+        /// The policies in force.
+        limits: Vec<Value>,
+        /// The price, its source, and who put it into force.
+        price: Value,
+        /// What was reserved and settled on each account, what it stood at, and the lease it came out of.
+        accounts: Vec<Value>,
+        /// What would be decided now, and what it would cost.
+        now: Value,
+    }
+    ExplanationView { request_id: String, records: Vec<ExplainedRecord>, }
     /// Amounts end in `_nanos` for budgets and quotas of cost, and have no ending for other metrics.
     AccountWindowView {
         window_start: String,

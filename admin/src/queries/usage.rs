@@ -8,7 +8,7 @@ use odock_events::{
         UserId,
     },
     payload::usage::{AccountUse, Attempt},
-    pricing::{CostBreakdown, Pieces, ServiceTier},
+    pricing::{CostBreakdown, Pieces, ServiceTier, TokenDetails, TokenUsage, Units},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -69,9 +69,9 @@ struct More {
     #[serde(default)]
     attempts: Vec<Attempt>,
     #[serde(default)]
-    details: Value,
+    details: TokenDetails,
     #[serde(default)]
-    units: Value,
+    units: Option<Units>,
     #[serde(default)]
     pieces: Pieces,
     #[serde(default)]
@@ -133,6 +133,85 @@ pub(crate) async fn find(
         .push(" LIMIT 1");
     let row: Option<UsageRow> = sql.build_query_as().fetch_optional(connection).await?;
     row.map(view).transpose()
+}
+
+/// A record with what an explanation needs of it.
+pub(crate) struct Recorded {
+    pub(crate) id: UsageId,
+    pub(crate) organisation_id: OrganisationId,
+    pub(crate) team_id: Option<TeamId>,
+    pub(crate) user_id: Option<UserId>,
+    pub(crate) key_id: KeyId,
+    pub(crate) model_id: ModelId,
+    pub(crate) provider_id: ProviderId,
+    pub(crate) gateway_id: GatewayId,
+    pub(crate) model: String,
+    pub(crate) config_version: i64,
+    pub(crate) price_version: i64,
+    pub(crate) accounts: Vec<AccountUse>,
+    pub(crate) tokens: TokenUsage,
+    pub(crate) details: TokenDetails,
+    pub(crate) units: Option<Units>,
+    pub(crate) pieces: Pieces,
+    pub(crate) service_tier: ServiceTier,
+    /// As the API shows it.
+    pub(crate) view: Value,
+}
+
+/// The records of a request id, or the one of a usage id, the newest first; at most [`MOST_RECORDED`].
+pub(crate) async fn recorded(
+    connection: &mut PgConnection,
+    organisation: OrganisationId,
+    request_id: Option<&str>,
+    id: Option<UsageId>,
+) -> Result<Vec<Recorded>, ApiError> {
+    let mut sql = QueryBuilder::new(COLUMNS);
+    sql.push_bind(organisation.0);
+    if let Some(request_id) = request_id {
+        sql.push(" AND request_id = ")
+            .push_bind(request_id.to_owned());
+    }
+    if let Some(id) = id {
+        sql.push(" AND id = ").push_bind(id.0);
+    }
+    sql.push(" ORDER BY started_at DESC, id DESC LIMIT ")
+        .push_bind(MOST_RECORDED);
+    let rows: Vec<UsageRow> = sql.build_query_as().fetch_all(connection).await?;
+    rows.into_iter().map(record).collect()
+}
+
+/// A client that labels all its calls alike gets the last of them explained.
+const MOST_RECORDED: i64 = 20;
+
+fn record(row: UsageRow) -> Result<Recorded, ApiError> {
+    let more: More = serde_json::from_value(row.more.clone()).map_err(ApiError::internal)?;
+    let count = |tokens: i64| tokens.unsigned_abs();
+    Ok(Recorded {
+        id: UsageId(row.id),
+        organisation_id: OrganisationId(row.organisation_id),
+        team_id: row.team_id.map(TeamId),
+        user_id: row.user_id.map(UserId),
+        key_id: KeyId(row.key_id),
+        model_id: ModelId(row.model_id),
+        provider_id: ProviderId(row.provider_id),
+        gateway_id: GatewayId(row.gateway_id),
+        model: row.model.clone(),
+        config_version: row.config_version,
+        price_version: row.price_version.into(),
+        tokens: TokenUsage {
+            input: count(row.input_tokens),
+            cached_input: count(row.cached_input_tokens),
+            cache_write: count(row.cache_write_tokens),
+            output: count(row.output_tokens),
+            reasoning: count(row.reasoning_tokens),
+        },
+        accounts: more.accounts,
+        details: more.details,
+        units: more.units,
+        pieces: more.pieces,
+        service_tier: more.service_tier,
+        view: view(row)?,
+    })
 }
 
 fn view(row: UsageRow) -> Result<Value, ApiError> {

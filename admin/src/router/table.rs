@@ -21,14 +21,14 @@ use super::Route;
 use crate::{
     auth::{Access, Action, Permission, Resource},
     openapi::shapes::{
-        AccountWindowView, Deleted, EncryptionKey, EventView, Health, ProjectionView, SummaryView,
-        UsageView,
+        AccountWindowView, Deleted, EncryptionKey, EventView, ExplanationView, Health,
+        ProjectionView, SummaryView, UsageView,
     },
     queries::rotation::RotationView,
     routes::{
         command,
         crud::{self, Changeable},
-        event, grant, key, probe, provider_key, reclaim, rule, status, usage, user,
+        event, explanation, grant, key, probe, provider_key, reclaim, rule, status, usage, user,
     },
     shape::{
         budget::BudgetView,
@@ -436,6 +436,14 @@ fn records() -> Vec<Route> {
             usage::get,
         )
         .gives::<UsageView>(),
+        Route::new(
+            Method::GET,
+            below_organisation!("requests/{request_id}/explanation"),
+            usages,
+            "Why a call was decided as it was, by request id or usage id",
+            explanation::get,
+        )
+        .gives::<ExplanationView>(),
         Route::new(
             Method::GET,
             below_organisation!("events"),

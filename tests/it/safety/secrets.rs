@@ -104,7 +104,8 @@ async fn line_132_no_stored_row_holds_a_prompt_or_an_answer() -> anyhow::Result<
     let marker = unique("promptmarker");
     let mut body = say("demo-fast", &marker);
     body["tools"] = json!([{ "type": "function", "function": { "name": marker, "parameters": { "type": "object" } } }]);
-    body["user"] = json!(marker);
+    // A label that is asked for, by which calls are counted: the only text of the body that is kept.
+    body["user"] = json!("end-user-7");
     stack
         .gateway(0)?
         .chat(&key.secret, &body)
