@@ -5,7 +5,7 @@ use std::time::Duration;
 use odock_tests::{
     Stack,
     client::say,
-    tenant::{FEE_NANOS, OUTPUT_NANOS},
+    tenant::{FEE_NANOS, Key, OUTPUT_NANOS, Tenant},
     wait::wait_until,
 };
 use serde_json::{Value, json};
@@ -16,6 +16,83 @@ fn setting<'a>(record: &'a Value, kind: &str) -> &'a Value {
     found
         .find(|setting| setting["entity"]["type"] == kind)
         .unwrap_or(&Value::Null)
+}
+
+async fn change_everything(tenant: &Tenant, key: &Key, budget: &str) -> anyhow::Result<()> {
+    let key_path = tenant.path(&format!("/keys/{}", key.id));
+    tenant
+        .admin
+        .change(&key_path, &json!({ "policies": {}, "name": "renamed" }))
+        .await?;
+    let path = tenant.path(&format!("/budgets/{budget}"));
+    tenant
+        .admin
+        .change(&path, &json!({ "amount_nanos": 0 }))
+        .await?;
+    let model = tenant.model_id("demo-fee")?.to_owned();
+    let path = tenant.path(&format!("/models/{model}"));
+    let dearer = json!({ "pricing": { "per_request_nanos": 3 * FEE_NANOS } });
+    tenant.admin.change(&path, &dearer).await?;
+    tenant
+        .admin
+        .act(&tenant.path(&format!("/keys/{}/revoke?wait=all", key.id)))
+        .await?
+        .expect(200)?;
+    Ok(())
+}
+
+fn assert_then(record: &Value, key: &Key, budget: &str, policies: &Value) {
+    // The key as it stood, who had set it and why; and that it is another one now.
+    let of_key = setting(record, "key");
+    assert_eq!(of_key["value"]["policies"], *policies, "{of_key}");
+    assert_eq!(of_key["value"]["revoked"], false);
+    assert_eq!(of_key["set"]["reason"], "a limit for the explanation");
+    assert_eq!(of_key["set"]["change_ref"], "TICKET-1");
+    assert_eq!(of_key["set"]["kind"], "key.updated");
+    assert_eq!(of_key["created"]["kind"], "key.created");
+    assert_eq!(
+        (&of_key["changed_since"], &of_key["gone"]),
+        (&json!(true), &json!(false))
+    );
+    assert!(of_key["value"].get("secret_sha256").is_none(), "{of_key}");
+    assert_eq!(setting(record, "provider")["changed_since"], false);
+    let of_budget = setting(record, "budget");
+    assert_eq!(of_budget["value"]["amount_nanos"], 10 * FEE_NANOS);
+    assert_eq!(
+        record["limits"],
+        json!([{ "scope": { "type": "key", "id": key.id }, "policies": policies }])
+    );
+    assert_eq!(record["price"]["pricing"]["per_request_nanos"], FEE_NANOS);
+    assert_eq!(record["price"]["set"]["kind"], "model.created");
+    let account = &record["accounts"][0];
+    assert_eq!(account["rule"], json!({ "type": "budget", "id": budget }));
+    assert_eq!(
+        (&account["limit"], &account["reserved"]),
+        (&json!(10 * FEE_NANOS), &json!(FEE_NANOS))
+    );
+    assert_eq!(
+        (&account["settled_before"], &account["settled_after"]),
+        (&json!(0), &json!(FEE_NANOS))
+    );
+    assert!(
+        account["lease"]["granted_in_all"].as_i64() >= Some(FEE_NANOS),
+        "{account}"
+    );
+}
+
+fn assert_now(now: &Value) {
+    assert_eq!(
+        (&now["allowed"], &now["cost_nanos"]),
+        (&json!(false), &json!(3 * FEE_NANOS))
+    );
+    let refusing: Vec<&Value> = now["checks"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|check| check["allows"] == false)
+        .map(|check| &check["what"])
+        .collect();
+    assert_eq!(refusing, ["key", "budget"], "{now}");
 }
 
 #[tokio::test]
@@ -50,24 +127,7 @@ async fn line_175_a_call_is_explained_by_what_stood_then_and_who_set_it() -> any
     tenant.usage(&usage_id).await?;
 
     // Afterwards everything is other than it was.
-    tenant
-        .admin
-        .change(&key_path, &json!({ "policies": {}, "name": "renamed" }))
-        .await?;
-    let path = tenant.path(&format!("/budgets/{budget}"));
-    tenant
-        .admin
-        .change(&path, &json!({ "amount_nanos": 0 }))
-        .await?;
-    let model = tenant.model_id("demo-fee")?.to_owned();
-    let path = tenant.path(&format!("/models/{model}"));
-    let dearer = json!({ "pricing": { "per_request_nanos": 3 * FEE_NANOS } });
-    tenant.admin.change(&path, &dearer).await?;
-    tenant
-        .admin
-        .act(&tenant.path(&format!("/keys/{}/revoke?wait=all", key.id)))
-        .await?
-        .expect(200)?;
+    change_everything(&tenant, &key, &budget).await?;
 
     for asked in ["explain-me", usage_id.as_str()] {
         let path = tenant.path(&format!("/requests/{asked}/explanation"));
@@ -82,56 +142,8 @@ async fn line_175_a_call_is_explained_by_what_stood_then_and_who_set_it() -> any
         assert_eq!(explained["records"].as_array().map_or(0, Vec::len), 1);
         let record = &explained["records"][0];
         assert_eq!(record["usage"]["id"], usage_id.as_str());
-        // The key as it stood, who had set it and why; and that it is another one now.
-        let of_key = setting(record, "key");
-        assert_eq!(of_key["value"]["policies"], policies, "{of_key}");
-        assert_eq!(of_key["value"]["revoked"], false);
-        assert_eq!(of_key["set"]["reason"], "a limit for the explanation");
-        assert_eq!(of_key["set"]["change_ref"], "TICKET-1");
-        assert_eq!(of_key["set"]["kind"], "key.updated");
-        assert_eq!(of_key["created"]["kind"], "key.created");
-        assert_eq!(
-            (&of_key["changed_since"], &of_key["gone"]),
-            (&json!(true), &json!(false))
-        );
-        assert!(of_key["value"].get("secret_sha256").is_none(), "{of_key}");
-        assert_eq!(setting(record, "provider")["changed_since"], false);
-        let of_budget = setting(record, "budget");
-        assert_eq!(of_budget["value"]["amount_nanos"], 10 * FEE_NANOS);
-        assert_eq!(
-            record["limits"],
-            json!([{ "scope": { "type": "key", "id": key.id }, "policies": policies }])
-        );
-        assert_eq!(record["price"]["pricing"]["per_request_nanos"], FEE_NANOS);
-        assert_eq!(record["price"]["set"]["kind"], "model.created");
-        let account = &record["accounts"][0];
-        assert_eq!(account["rule"], json!({ "type": "budget", "id": budget }));
-        assert_eq!(
-            (&account["limit"], &account["reserved"]),
-            (&json!(10 * FEE_NANOS), &json!(FEE_NANOS))
-        );
-        assert_eq!(
-            (&account["settled_before"], &account["settled_after"]),
-            (&json!(0), &json!(FEE_NANOS))
-        );
-        assert!(
-            account["lease"]["granted_in_all"].as_i64() >= Some(FEE_NANOS),
-            "{account}"
-        );
-        // What it would be now.
-        let now = &record["now"];
-        assert_eq!(
-            (&now["allowed"], &now["cost_nanos"]),
-            (&json!(false), &json!(3 * FEE_NANOS))
-        );
-        let refusing: Vec<&Value> = now["checks"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|check| check["allows"] == false)
-            .map(|check| &check["what"])
-            .collect();
-        assert_eq!(refusing, ["key", "budget"], "{now}");
+        assert_then(record, &key, &budget, &policies);
+        assert_now(&record["now"]);
     }
     let unknown = tenant.path("/requests/never-seen/explanation");
     assert_eq!(tenant.admin.get(&unknown).await?.status, 404);
