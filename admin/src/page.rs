@@ -21,6 +21,16 @@ pub(crate) struct ListSpec {
     pub(crate) filters: &'static [Filter],
 }
 
+impl ListSpec {
+    /// Of things with names.
+    pub(crate) const fn searchable(filters: &'static [Filter]) -> Self {
+        Self {
+            searchable: true,
+            filters,
+        }
+    }
+}
+
 /// `<name>=<value>`: one condition.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Filter {
@@ -28,6 +38,15 @@ pub(crate) struct Filter {
     /// The condition up to where its value goes, such as `team_id = `.
     pub(crate) sql: &'static str,
     pub(crate) takes: Takes,
+}
+
+impl Filter {
+    /// By a name that is a column.
+    pub(crate) const NAME: Self = Self::new("name", "name = ", Takes::Text);
+
+    pub(crate) const fn new(name: &'static str, sql: &'static str, takes: Takes) -> Self {
+        Self { name, sql, takes }
+    }
 }
 
 /// What a filter's value must be.

@@ -28,31 +28,11 @@ use crate::{
 pub(crate) const LIST: ListSpec = ListSpec {
     searchable: false,
     filters: &[
-        Filter {
-            name: "kind",
-            sql: "kind = ",
-            takes: Takes::Text,
-        },
-        Filter {
-            name: "entity_id",
-            sql: "entity_id = ",
-            takes: Takes::Id(""),
-        },
-        Filter {
-            name: "actor",
-            sql: "actor = ",
-            takes: Takes::Text,
-        },
-        Filter {
-            name: "from_position",
-            sql: "position >= ",
-            takes: Takes::Number,
-        },
-        Filter {
-            name: "to_position",
-            sql: "position <= ",
-            takes: Takes::Number,
-        },
+        Filter::new("kind", "kind = ", Takes::Text),
+        Filter::new("entity_id", "entity_id = ", Takes::Id("")),
+        Filter::new("actor", "actor = ", Takes::Text),
+        Filter::new("from_position", "position >= ", Takes::Number),
+        Filter::new("to_position", "position <= ", Takes::Number),
     ],
 };
 

@@ -21,21 +21,9 @@ use crate::{
 };
 
 const FILTERS: &[Filter] = &[
-    Filter {
-        name: "key_id",
-        sql: "key_id = ",
-        takes: Takes::Id("key"),
-    },
-    Filter {
-        name: "model_id",
-        sql: "model_id = ",
-        takes: Takes::Id("mdl"),
-    },
-    Filter {
-        name: "target_id",
-        sql: "model_id = ",
-        takes: Takes::Id("mdl"),
-    },
+    Filter::new("key_id", "key_id = ", Takes::Id("key")),
+    Filter::new("model_id", "model_id = ", Takes::Id("mdl")),
+    Filter::new("target_id", "model_id = ", Takes::Id("mdl")),
 ];
 
 #[async_trait]

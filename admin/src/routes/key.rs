@@ -21,41 +21,18 @@ use crate::{
 };
 
 const FILTERS: &[Filter] = &[
-    Filter {
-        name: "type",
-        sql: "body ->> 'type' = ",
-        takes: Takes::Text,
-    },
-    Filter {
-        name: "name",
-        sql: "name = ",
-        takes: Takes::Text,
-    },
-    Filter {
-        name: "team_id",
-        sql: "team_id = ",
-        takes: Takes::Id("team"),
-    },
-    Filter {
-        name: "user_id",
-        sql: "user_id = ",
-        takes: Takes::Id("user"),
-    },
-    Filter {
-        name: "revoked",
-        sql: "(body ->> 'revoked')::boolean = ",
-        takes: Takes::Flag,
-    },
+    Filter::new("type", "body ->> 'type' = ", Takes::Text),
+    Filter::NAME,
+    Filter::new("team_id", "team_id = ", Takes::Id("team")),
+    Filter::new("user_id", "user_id = ", Takes::Id("user")),
+    Filter::new("revoked", "(body ->> 'revoked')::boolean = ", Takes::Flag),
 ];
 
 #[async_trait]
 impl Resource for KeyBody {
     type Create = KeyCreate;
     const NOUN: &'static str = "key";
-    const LIST: ListSpec = ListSpec {
-        searchable: true,
-        filters: FILTERS,
-    };
+    const LIST: ListSpec = ListSpec::searchable(FILTERS);
 
     async fn create(at: &mut Snapshot<'_>, asked: &KeyCreate) -> Result<Decision, ApiError> {
         let owners = Owners {

@@ -21,21 +21,9 @@ use crate::{
 };
 
 const FILTERS: &[Filter] = &[
-    Filter {
-        name: "team_id",
-        sql: "team_id = ",
-        takes: Takes::Id("team"),
-    },
-    Filter {
-        name: "user_id",
-        sql: "user_id = ",
-        takes: Takes::Id("user"),
-    },
-    Filter {
-        name: "role",
-        sql: "body ->> 'role' = ",
-        takes: Takes::Text,
-    },
+    Filter::new("team_id", "team_id = ", Takes::Id("team")),
+    Filter::new("user_id", "user_id = ", Takes::Id("user")),
+    Filter::new("role", "body ->> 'role' = ", Takes::Text),
 ];
 
 #[async_trait]

@@ -22,41 +22,18 @@ use crate::{
 };
 
 const FILTERS: &[Filter] = &[
-    Filter {
-        name: "name",
-        sql: "name = ",
-        takes: Takes::Text,
-    },
-    Filter {
-        name: "slug",
-        sql: "body ->> 'slug' = ",
-        takes: Takes::Text,
-    },
-    Filter {
-        name: "type",
-        sql: "body ->> 'type' = ",
-        takes: Takes::Text,
-    },
-    Filter {
-        name: "provider_id",
-        sql: "provider_id = ",
-        takes: Takes::Id("prov"),
-    },
-    Filter {
-        name: "provider_key_id",
-        sql: "provider_key_id = ",
-        takes: Takes::Id("pkey"),
-    },
+    Filter::NAME,
+    Filter::new("slug", "body ->> 'slug' = ", Takes::Text),
+    Filter::new("type", "body ->> 'type' = ", Takes::Text),
+    Filter::new("provider_id", "provider_id = ", Takes::Id("prov")),
+    Filter::new("provider_key_id", "provider_key_id = ", Takes::Id("pkey")),
 ];
 
 #[async_trait]
 impl Resource for ModelBody {
     type Create = ModelCreate;
     const NOUN: &'static str = "model";
-    const LIST: ListSpec = ListSpec {
-        searchable: true,
-        filters: FILTERS,
-    };
+    const LIST: ListSpec = ListSpec::searchable(FILTERS);
 
     async fn create(at: &mut Snapshot<'_>, asked: &ModelCreate) -> Result<Decision, ApiError> {
         let name = Some(asked.name.as_str());

@@ -21,10 +21,7 @@ impl Resource for OrganisationBody {
     type Create = OrganisationCreate;
     const NOUN: &'static str = "organisation";
     const ID: &'static str = "organisation_id";
-    const LIST: ListSpec = ListSpec {
-        searchable: true,
-        filters: &[],
-    };
+    const LIST: ListSpec = ListSpec::searchable(&[]);
 
     async fn create(
         at: &mut Snapshot<'_>,

@@ -22,31 +22,16 @@ use crate::{
 };
 
 const FILTERS: &[Filter] = &[
-    Filter {
-        name: "name",
-        sql: "name = ",
-        takes: Takes::Text,
-    },
-    Filter {
-        name: "scope_id",
-        sql: "scope_id = ",
-        takes: Takes::Id(""),
-    },
-    Filter {
-        name: "scope_type",
-        sql: "scope_kind = ",
-        takes: Takes::Text,
-    },
+    Filter::NAME,
+    Filter::new("scope_id", "scope_id = ", Takes::Id("")),
+    Filter::new("scope_type", "scope_kind = ", Takes::Text),
 ];
 
 #[async_trait]
 impl Resource for OverlayBody {
     type Create = OverlayCreate;
     const NOUN: &'static str = "overlay";
-    const LIST: ListSpec = ListSpec {
-        searchable: true,
-        filters: FILTERS,
-    };
+    const LIST: ListSpec = ListSpec::searchable(FILTERS);
 
     async fn create(at: &mut Snapshot<'_>, asked: &OverlayCreate) -> Result<Decision, ApiError> {
         let scope_known = match asked.scope {

@@ -15,31 +15,16 @@ use crate::{
 };
 
 const FILTERS: &[Filter] = &[
-    Filter {
-        name: "type",
-        sql: "body ->> 'type' = ",
-        takes: Takes::Text,
-    },
-    Filter {
-        name: "name",
-        sql: "name = ",
-        takes: Takes::Text,
-    },
-    Filter {
-        name: "enabled",
-        sql: "(body ->> 'enabled')::boolean = ",
-        takes: Takes::Flag,
-    },
+    Filter::new("type", "body ->> 'type' = ", Takes::Text),
+    Filter::NAME,
+    Filter::new("enabled", "(body ->> 'enabled')::boolean = ", Takes::Flag),
 ];
 
 #[async_trait]
 impl Resource for ProviderBody {
     type Create = ProviderCreate;
     const NOUN: &'static str = "provider";
-    const LIST: ListSpec = ListSpec {
-        searchable: true,
-        filters: FILTERS,
-    };
+    const LIST: ListSpec = ListSpec::searchable(FILTERS);
 
     async fn create(at: &mut Snapshot<'_>, asked: &ProviderCreate) -> Result<Decision, ApiError> {
         let around = around(at, Some(&asked.name), None).await?;

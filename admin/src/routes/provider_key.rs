@@ -22,31 +22,16 @@ use crate::{
 };
 
 const FILTERS: &[Filter] = &[
-    Filter {
-        name: "provider_id",
-        sql: "provider_id = ",
-        takes: Takes::Id("prov"),
-    },
-    Filter {
-        name: "name",
-        sql: "name = ",
-        takes: Takes::Text,
-    },
-    Filter {
-        name: "revoked",
-        sql: "(body ->> 'revoked')::boolean = ",
-        takes: Takes::Flag,
-    },
+    Filter::new("provider_id", "provider_id = ", Takes::Id("prov")),
+    Filter::NAME,
+    Filter::new("revoked", "(body ->> 'revoked')::boolean = ", Takes::Flag),
 ];
 
 #[async_trait]
 impl Resource for ProviderKeyBody {
     type Create = ProviderKeyCreate;
     const NOUN: &'static str = "provider key";
-    const LIST: ListSpec = ListSpec {
-        searchable: true,
-        filters: FILTERS,
-    };
+    const LIST: ListSpec = ListSpec::searchable(FILTERS);
 
     async fn create(
         at: &mut Snapshot<'_>,

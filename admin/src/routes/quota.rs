@@ -19,10 +19,7 @@ use crate::{
 impl Resource for QuotaBody {
     type Create = QuotaCreate;
     const NOUN: &'static str = "quota";
-    const LIST: ListSpec = ListSpec {
-        searchable: true,
-        filters: rule::FILTERS,
-    };
+    const LIST: ListSpec = ListSpec::searchable(rule::FILTERS);
 
     async fn create(at: &mut Snapshot<'_>, asked: &QuotaCreate) -> Result<Decision, ApiError> {
         let owner_known = rule::is_known(at, &asked.owner).await?;

@@ -21,41 +21,13 @@ use crate::{
 
 /// The filters of a list of rules.
 pub(crate) const FILTERS: &[Filter] = &[
-    Filter {
-        name: "name",
-        sql: "name = ",
-        takes: Takes::Text,
-    },
-    Filter {
-        name: "owner_id",
-        sql: "owner_id = ",
-        takes: Takes::Id(""),
-    },
-    Filter {
-        name: "owner_type",
-        sql: "owner_kind = ",
-        takes: Takes::Text,
-    },
-    Filter {
-        name: "period",
-        sql: "body ->> 'period' = ",
-        takes: Takes::Text,
-    },
-    Filter {
-        name: "mode",
-        sql: "body ->> 'mode' = ",
-        takes: Takes::Text,
-    },
-    Filter {
-        name: "metric",
-        sql: "body ->> 'metric' = ",
-        takes: Takes::Text,
-    },
-    Filter {
-        name: "active",
-        sql: "(body ->> 'active')::boolean = ",
-        takes: Takes::Flag,
-    },
+    Filter::NAME,
+    Filter::new("owner_id", "owner_id = ", Takes::Id("")),
+    Filter::new("owner_type", "owner_kind = ", Takes::Text),
+    Filter::new("period", "body ->> 'period' = ", Takes::Text),
+    Filter::new("mode", "body ->> 'mode' = ", Takes::Text),
+    Filter::new("metric", "body ->> 'metric' = ", Takes::Text),
+    Filter::new("active", "(body ->> 'active')::boolean = ", Takes::Flag),
 ];
 
 /// Those of a list of windows.
@@ -63,26 +35,10 @@ pub(crate) const WINDOWS: ListSpec = ListSpec {
     searchable: false,
     filters: &[
         // Of rules that count each by itself: the end user, or the tag as `name=value`.
-        Filter {
-            name: "owner",
-            sql: "owner_id = ",
-            takes: Takes::Text,
-        },
-        Filter {
-            name: "closed",
-            sql: "closed = ",
-            takes: Takes::Flag,
-        },
-        Filter {
-            name: "from",
-            sql: "window_start >= ",
-            takes: Takes::Time,
-        },
-        Filter {
-            name: "to",
-            sql: "window_start < ",
-            takes: Takes::Time,
-        },
+        Filter::new("owner", "owner_id = ", Takes::Text),
+        Filter::new("closed", "closed = ", Takes::Flag),
+        Filter::new("from", "window_start >= ", Takes::Time),
+        Filter::new("to", "window_start < ", Takes::Time),
     ],
 };
 

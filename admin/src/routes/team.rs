@@ -16,10 +16,7 @@ use crate::{
 impl Resource for TeamBody {
     type Create = TeamCreate;
     const NOUN: &'static str = "team";
-    const LIST: ListSpec = ListSpec {
-        searchable: true,
-        filters: &[],
-    };
+    const LIST: ListSpec = ListSpec::searchable(&[]);
 
     async fn create(at: &mut Snapshot<'_>, asked: &TeamCreate) -> Result<Decision, ApiError> {
         team::create(at.stamp, TeamId::generate(), asked)

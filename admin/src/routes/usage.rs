@@ -22,86 +22,22 @@ const COUNTED: &str =
 pub(crate) const LIST: ListSpec = ListSpec {
     searchable: false,
     filters: &[
-        Filter {
-            name: "from",
-            sql: "started_at >= ",
-            takes: Takes::Time,
-        },
-        Filter {
-            name: "to",
-            sql: "started_at < ",
-            takes: Takes::Time,
-        },
-        Filter {
-            name: "request_id",
-            sql: "request_id = ",
-            takes: Takes::Text,
-        },
-        Filter {
-            name: "key_id",
-            sql: "key_id = ",
-            takes: Takes::Id("key"),
-        },
-        Filter {
-            name: "team_id",
-            sql: "team_id = ",
-            takes: Takes::Id("team"),
-        },
-        Filter {
-            name: "user_id",
-            sql: "user_id = ",
-            takes: Takes::Id("user"),
-        },
-        Filter {
-            name: "model",
-            sql: "model = ",
-            takes: Takes::Text,
-        },
-        Filter {
-            name: "model_id",
-            sql: "model_id = ",
-            takes: Takes::Id("mdl"),
-        },
-        Filter {
-            name: "provider",
-            sql: "provider = ",
-            takes: Takes::Text,
-        },
-        Filter {
-            name: "provider_id",
-            sql: "provider_id = ",
-            takes: Takes::Id("prov"),
-        },
-        Filter {
-            name: "status",
-            sql: "status = ",
-            takes: Takes::Text,
-        },
-        Filter {
-            name: "estimated",
-            sql: "estimated = ",
-            takes: Takes::Flag,
-        },
-        Filter {
-            name: "budget_id",
-            sql: COUNTED,
-            takes: Takes::Within("bud"),
-        },
-        Filter {
-            name: "quota_id",
-            sql: COUNTED,
-            takes: Takes::Within("quo"),
-        },
-        Filter {
-            name: "end_user",
-            sql: "more ->> 'end_user' = ",
-            takes: Takes::Text,
-        },
-        Filter {
-            name: "gateway_id",
-            sql: "gateway_id = ",
-            takes: Takes::Id("gw"),
-        },
+        Filter::new("from", "started_at >= ", Takes::Time),
+        Filter::new("to", "started_at < ", Takes::Time),
+        Filter::new("request_id", "request_id = ", Takes::Text),
+        Filter::new("key_id", "key_id = ", Takes::Id("key")),
+        Filter::new("team_id", "team_id = ", Takes::Id("team")),
+        Filter::new("user_id", "user_id = ", Takes::Id("user")),
+        Filter::new("model", "model = ", Takes::Text),
+        Filter::new("model_id", "model_id = ", Takes::Id("mdl")),
+        Filter::new("provider", "provider = ", Takes::Text),
+        Filter::new("provider_id", "provider_id = ", Takes::Id("prov")),
+        Filter::new("status", "status = ", Takes::Text),
+        Filter::new("estimated", "estimated = ", Takes::Flag),
+        Filter::new("budget_id", COUNTED, Takes::Within("bud")),
+        Filter::new("quota_id", COUNTED, Takes::Within("quo")),
+        Filter::new("end_user", "more ->> 'end_user' = ", Takes::Text),
+        Filter::new("gateway_id", "gateway_id = ", Takes::Id("gw")),
     ],
 };
 

@@ -24,16 +24,8 @@ use crate::{
 };
 
 const FILTERS: &[Filter] = &[
-    Filter {
-        name: "role",
-        sql: "body ->> 'role' = ",
-        takes: Takes::Text,
-    },
-    Filter {
-        name: "status",
-        sql: "body ->> 'status' = ",
-        takes: Takes::Text,
-    },
+    Filter::new("role", "body ->> 'role' = ", Takes::Text),
+    Filter::new("status", "body ->> 'status' = ", Takes::Text),
 ];
 /// Rows that a search opens at a time.
 const SEARCH_BATCH: i64 = 500;
@@ -42,10 +34,7 @@ const SEARCH_BATCH: i64 = 500;
 impl Resource for UserBody {
     type Create = UserCreate;
     const NOUN: &'static str = "user";
-    const LIST: ListSpec = ListSpec {
-        searchable: true,
-        filters: FILTERS,
-    };
+    const LIST: ListSpec = ListSpec::searchable(FILTERS);
 
     async fn create(at: &mut Snapshot<'_>, asked: &UserCreate) -> Result<Decision, ApiError> {
         let id = UserId::generate();
