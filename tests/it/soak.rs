@@ -12,12 +12,16 @@ use self::outage::{Away, outage};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn soak_redis_down() -> anyhow::Result<()> {
     // Fifteen minutes where Postgres is away for ten.
-    outage(Away::Redis, length().map(|length| length * 3 / 2)).await
+    let seen = outage(Away::Redis, length().map(|length| length * 3 / 2));
+    println!("{}", Box::pin(seen).await?);
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn soak_postgres_down() -> anyhow::Result<()> {
-    outage(Away::Postgres, length()).await
+    let seen = outage(Away::Postgres, length());
+    println!("{}", Box::pin(seen).await?);
+    Ok(())
 }
 
 /// `None`: short.

@@ -38,7 +38,8 @@ struct Outage {
     memory: Memory,
 }
 
-pub(super) async fn outage(away: Away, length: Option<Duration>) -> anyhow::Result<()> {
+/// Says how long the store was away, how many calls there were, when all was caught up, and the memory of both gateways.
+pub(super) async fn outage(away: Away, length: Option<Duration>) -> anyhow::Result<String> {
     let stack = Stack::builder().gateways(2);
     let mut stack = match away {
         Away::Redis => stack.own_redis().start().await?,
@@ -69,7 +70,7 @@ pub(super) async fn outage(away: Away, length: Option<Duration>) -> anyhow::Resu
     let memory = seen.memory.assert_flat()?;
     let caught_up = seen.caught_up_after;
     assert!(caught_up <= CATCH_UP, "caught up after {caught_up:?}");
-    println!(
+    let told = format!(
         "{away:?} away for {:?}: {} calls, caught up after {caught_up:?}, KiB {memory:?}",
         seen.ended - seen.began,
         calls.len()
@@ -92,7 +93,8 @@ pub(super) async fn outage(away: Away, length: Option<Duration>) -> anyhow::Resu
         .map(|record| record.cost_nanos)
         .sum();
     assert_eq!((window.settled, window.held), (spent, 0));
-    assert_invariants(&stack.postgres).await
+    assert_invariants(&stack.postgres).await?;
+    Ok(told)
 }
 
 async fn run(stack: &Stack, load: &Load, soft: &Key, hard: &Key) {
