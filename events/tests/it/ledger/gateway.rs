@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use odock_events::{
     ids::{GatewayId, ReclaimId},
-    ledger::purse::{Admission, CallNumber, Output, Protocol, Purse, Used, Want},
+    ledger::purse::{Admission, CallNumber, Output, Protocol, Purse, Refusal, Used, Want},
     log::messages::ControlLease,
     payload::{
         account::{AccountId, AccountSpec},
@@ -12,9 +12,30 @@ use odock_events::{
     },
 };
 
-use super::world::{Happening, StreamEvent, Without, World};
+use super::{
+    setting::Without,
+    world::{Happening, StreamEvent, World},
+};
 
 type Uses = Vec<(AccountId, i64)>;
+
+/// A call under way, with what it has reserved so far.
+struct Stream {
+    uses: Uses,
+    wants: Vec<Want>,
+    /// How many more chunks it will want.
+    chunks: u32,
+}
+
+/// What waits for money.
+enum Waiter {
+    Call {
+        wants: Vec<Want>,
+        chunks: u32,
+    },
+    /// The next chunk of this call.
+    More(u64),
+}
 
 pub(super) struct Gateway {
     pub(super) id: GatewayId,
@@ -25,8 +46,9 @@ pub(super) struct Gateway {
     purse: Purse,
     journal: BTreeMap<AccountId, (AccountSpec, LeaseTotals)>,
     /// Calls under way: in the journal as `started`.
-    open: BTreeMap<u64, Uses>,
-    waiting: BTreeMap<u64, Uses>,
+    open: BTreeMap<u64, Stream>,
+    waiting: BTreeMap<u64, Waiter>,
+    lost: bool,
     settled: BTreeMap<AccountId, i64>,
     calls: u64,
     ticking: bool,
@@ -45,6 +67,7 @@ impl Gateway {
             journal: BTreeMap::new(),
             open: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            lost: false,
             settled: BTreeMap::new(),
             calls: 0,
             ticking: false,
@@ -54,29 +77,58 @@ impl Gateway {
 
     /// Settled, and reserved by calls under way.
     pub(super) fn spent(&self, account: AccountId) -> i64 {
-        let open = self
-            .open
-            .values()
-            .flatten()
-            .filter(|(id, _)| *id == account);
+        let open = self.open.values().flat_map(|stream| &stream.uses);
+        let open = open.filter(|(id, _)| *id == account);
         let open: i64 = open.map(|(_, reserved)| reserved).sum();
         open + self.settled.get(&account).copied().unwrap_or(0)
     }
 
-    pub(super) fn is_at_rest(&self, specs: &[AccountSpec]) -> Result<(), String> {
-        let reserved: i64 = specs.iter().map(|spec| self.purse.reserved(spec.id)).sum();
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// It goes for good, with its disk.
+    pub(super) fn lose(&mut self) {
+        self.lost = true;
+        self.life += 1;
+    }
+
+    pub(super) fn is_at_rest<'a>(
+        &self,
+        accounts: impl Iterator<Item = &'a AccountId>,
+    ) -> Result<(), String> {
+        if self.lost {
+            return Ok(());
+        }
+        let reserved: i64 = accounts.map(|id| self.purse.reserved(*id)).sum();
         if !self.open.is_empty() || self.purse.line_length() > 0 || reserved != 0 {
             return Err(format!("{reserved} stays reserved without a call"));
         }
         Ok(())
     }
 
-    pub(super) fn call(&mut self, world: &mut World, accounts: &[usize]) {
-        let wants = world.wants(accounts);
+    pub(super) fn call(&mut self, world: &mut World, accounts: &[usize], chunks: u32) {
+        if self.lost {
+            return;
+        }
+        let wants = world.wants(accounts, world.clock_of(self.index));
         if world.setting.without == Without::AllOrNone && !self.has_all(world, &wants) {
             return;
         }
-        self.reserve(world, &wants);
+        self.reserve(world, &wants, None, chunks);
+    }
+
+    /// A stream asks for its next chunk while it uses the rest of the last.
+    pub(super) fn top_up(&mut self, world: &mut World, life: u32, call: u64) {
+        if life != self.life {
+            return;
+        }
+        let Some(stream) = self.open.get_mut(&call) else {
+            return;
+        };
+        stream.chunks -= 1;
+        let wants = stream.wants.clone();
+        self.reserve(world, &wants, Some(call), 0);
     }
 
     /// Takes account by account, and keeps what it got when one of them has nothing.
@@ -93,28 +145,35 @@ impl Gateway {
             let want = std::slice::from_ref(want);
             let _ = self
                 .purse
-                .reserve(call, want, world.time(), &mut Vec::new());
-            self.purse.abandon(call, world.time(), &mut Vec::new());
+                .reserve(call, want, world.clock_of(self.index), &mut Vec::new());
+            self.purse
+                .abandon(call, world.clock_of(self.index), &mut Vec::new());
         }
         false
     }
 
-    fn reserve(&mut self, world: &mut World, wants: &[Want]) {
+    /// For a new call, or for more of one.
+    fn reserve(&mut self, world: &mut World, wants: &[Want], more: Option<u64>, chunks: u32) {
         self.calls += 1;
         let call = self.calls;
-        let uses = wants
-            .iter()
-            .map(|want| (want.account.id, want.amount))
-            .collect();
+        let waiter = match more {
+            Some(of) => Waiter::More(of),
+            None => Waiter::Call {
+                wants: wants.to_vec(),
+                chunks,
+            },
+        };
         let mut outputs = Vec::new();
-        match self
-            .purse
-            .reserve(CallNumber(call), wants, world.time(), &mut outputs)
-        {
-            Admission::Reserved => self.start(world, call, uses),
-            Admission::Refused(refusal) => world.refusals.push(refusal),
+        match self.purse.reserve(
+            CallNumber(call),
+            wants,
+            world.clock_of(self.index),
+            &mut outputs,
+        ) {
+            Admission::Reserved => self.admitted(world, call, waiter),
+            Admission::Refused(refusal) => self.refused(world, &waiter, refusal),
             Admission::Waiting => {
-                self.waiting.insert(call, uses);
+                self.waiting.insert(call, waiter);
                 if !self.ticking {
                     self.ticking = true;
                     world.after(
@@ -130,28 +189,84 @@ impl Gateway {
         self.carry_out(world, outputs);
     }
 
-    fn start(&mut self, world: &mut World, call: u64, uses: Uses) {
-        world.admitted += 1;
-        self.open.insert(call, uses);
+    fn admitted(&mut self, world: &mut World, call: u64, waiter: Waiter) {
+        let (call, wants) = match waiter {
+            Waiter::Call { wants, chunks } => {
+                world.admitted += 1;
+                let stream = Stream {
+                    uses: uses_of(&wants),
+                    wants: wants.clone(),
+                    chunks,
+                };
+                self.open.insert(call, stream);
+                self.go_on(world, call);
+                return;
+            }
+            Waiter::More(call) => {
+                let wants = self.open.get(&call).map(|stream| stream.wants.clone());
+                (call, wants.unwrap_or_default())
+            }
+        };
+        let Some(stream) = self.open.get_mut(&call) else {
+            return;
+        };
+        for ((_, reserved), want) in stream.uses.iter_mut().zip(&wants) {
+            *reserved += want.amount;
+        }
+        self.go_on(world, call);
+    }
+
+    fn refused(&mut self, world: &mut World, waiter: &Waiter, refusal: Refusal) {
+        match *waiter {
+            Waiter::Call { .. } => world.refusals.push(refusal),
+            Waiter::More(call) => {
+                world.cut += 1;
+                self.end(world, self.life, call);
+            }
+        }
+    }
+
+    /// To the next chunk, or to the end.
+    fn go_on(&mut self, world: &mut World, call: u64) {
+        let more = self.open.get(&call).is_some_and(|stream| stream.chunks > 0);
+        let (gateway, life) = (self.index, self.life);
         let delay = world.between(25_000, 75_000);
-        world.after(
-            delay,
-            Happening::End {
-                gateway: self.index,
-                life: self.life,
+        let next = if more {
+            Happening::TopUp {
+                gateway,
+                life,
                 call,
-            },
-        );
+            }
+        } else {
+            Happening::End {
+                gateway,
+                life,
+                call,
+            }
+        };
+        world.after(delay, next);
+    }
+
+    /// An operator changed a limit: what is idle of it goes back.
+    pub(super) fn changed(&mut self, world: &mut World, account: usize) {
+        if self.lost {
+            return;
+        }
+        let mut outputs = Vec::new();
+        let rule = world.specs[account].id.rule;
+        self.purse.rule_changed(rule, &mut outputs);
+        self.carry_out(world, outputs);
     }
 
     pub(super) fn end(&mut self, world: &mut World, life: u32, call: u64) {
         if life != self.life {
             return;
         }
-        let Some(uses) = self.open.remove(&call) else {
+        let Some(Stream { uses, .. }) = self.open.remove(&call) else {
             return;
         };
-        let cost = world.between(world.setting.cheapest, world.setting.reserved);
+        let reserved = uses.first().map_or(0, |(_, reserved)| *reserved);
+        let cost = world.between(world.setting.cheapest.min(reserved), reserved);
         self.finish(world, &uses, cost);
         let mut outputs = Vec::new();
         let of = |(account, reserved): &(AccountId, i64)| Used {
@@ -160,7 +275,8 @@ impl Gateway {
             settled: cost,
         };
         let taken: Vec<Used> = uses.iter().map(of).collect();
-        self.purse.settle(&taken, world.time(), &mut outputs);
+        self.purse
+            .settle(&taken, world.clock_of(self.index), &mut outputs);
         self.carry_out(world, outputs);
     }
 
@@ -182,18 +298,23 @@ impl Gateway {
 
     /// Killed, and started again from the journal: calls under way cost what they had reserved.
     pub(super) fn kill(&mut self, world: &mut World) {
+        if self.lost {
+            return;
+        }
         self.life += 1;
         self.ticking = false;
         self.waiting.clear();
-        for uses in std::mem::take(&mut self.open).into_values() {
-            self.finish(world, &uses, world.setting.reserved);
+        for Stream { uses, .. } in std::mem::take(&mut self.open).into_values() {
+            let reserved = uses.first().map_or(0, |(_, reserved)| *reserved);
+            self.finish(world, &uses, reserved);
         }
         self.purse = Purse::new(Protocol::default());
         if world.setting.without == Without::Replay {
             self.journal.clear();
         }
         for (spec, totals) in self.journal.values() {
-            self.purse.restore(spec, *totals, world.time());
+            self.purse
+                .restore(spec, *totals, world.clock_of(self.index));
         }
     }
 
@@ -202,7 +323,7 @@ impl Gateway {
             return;
         }
         let mut outputs = Vec::new();
-        self.purse.tick(world.time(), &mut outputs);
+        self.purse.tick(world.clock_of(self.index), &mut outputs);
         self.carry_out(world, outputs);
         self.ticking = self.purse.line_length() > 0;
         if self.ticking {
@@ -217,18 +338,33 @@ impl Gateway {
     }
 
     pub(super) fn sweep(&mut self, world: &mut World) {
+        if self.lost {
+            return;
+        }
         let mut outputs = Vec::new();
-        self.purse.sweep(world.time(), &mut outputs);
+        self.purse.sweep(world.clock_of(self.index), &mut outputs);
+        if world.setting.without == Without::Idling {
+            outputs.retain(|output| !matches!(output, Output::Return { .. }));
+        }
         self.carry_out(world, outputs);
     }
 
     pub(super) fn answer(&mut self, world: &mut World, mut lease: ControlLease) {
+        if self.lost {
+            return;
+        }
         if world.setting.without == Without::Totals {
             let known = self
                 .journal
                 .get(&lease.account)
                 .map_or(0, |(_, totals)| totals.granted);
             lease.granted = known + lease.granted / 2;
+        }
+        let learns = lease.granted > 0 && world.setting.without != Without::Learning;
+        if learns && !self.purse.knows(lease.account) {
+            // A grant whose answer was lost before this process began.
+            let account = world.spec_of(lease.account);
+            self.purse.learn(&account, world.clock_of(self.index));
         }
         if let Some(spec) = self.purse.grows(&lease)
             && world.setting.without != Without::GrantRecord
@@ -238,7 +374,8 @@ impl Gateway {
             totals.granted = lease.granted;
         }
         let mut outputs = Vec::new();
-        self.purse.apply(&lease, world.time(), &mut outputs);
+        self.purse
+            .apply(&lease, world.clock_of(self.index), &mut outputs);
         self.carry_out(world, outputs);
     }
 
@@ -248,11 +385,12 @@ impl Gateway {
         id: ReclaimId,
         account: Option<AccountId>,
     ) {
-        if world.setting.without == Without::Answer {
+        if world.setting.without == Without::Answer || self.lost {
             return;
         }
         let mut outputs = Vec::new();
-        self.purse.reclaim(id, account, world.time(), &mut outputs);
+        self.purse
+            .reclaim(id, account, world.clock_of(self.index), &mut outputs);
         self.carry_out(world, outputs);
     }
 
@@ -260,13 +398,14 @@ impl Gateway {
         for output in outputs {
             match output {
                 Output::Admit(call) => {
-                    if let Some(uses) = self.waiting.remove(&call.0) {
-                        self.start(world, call.0, uses);
+                    if let Some(waiter) = self.waiting.remove(&call.0) {
+                        self.admitted(world, call.0, waiter);
                     }
                 }
                 Output::Refuse(call, refusal) => {
-                    self.waiting.remove(&call.0);
-                    world.refusals.push(refusal);
+                    if let Some(waiter) = self.waiting.remove(&call.0) {
+                        self.refused(world, &waiter, refusal);
+                    }
                 }
                 Output::Ask(accounts) => {
                     world.send(&Happening::Ask {
@@ -299,4 +438,9 @@ impl Gateway {
         };
         world.at(self.arrives_at, shipped);
     }
+}
+
+fn uses_of(wants: &[Want]) -> Uses {
+    let uses = wants.iter();
+    uses.map(|want| (want.account.id, want.amount)).collect()
 }

@@ -10,25 +10,30 @@ use odock_events::{
     kind::{Event, Kind},
     ledger::{
         books::{Account, Books},
-        grant::{Decision, Situation, decide, is_plentiful},
+        grant::{
+            CLOSE_AFTER_WINDOW_SECONDS, Decision, Situation, decide, is_grantable, is_plentiful,
+        },
     },
     log::messages::{AskAccount, ControlLease, Denial},
     payload::{
         account::{AccountId, AccountSpec},
-        lease::{LeaseGranted, LeaseReturned},
+        lease::{LeaseGranted, LeaseReturned, RaiseEnded, WindowClosed},
         usage::{AccountUse, UsageFinished},
     },
     units::NanoUsd,
 };
 
-use super::world::{Happening, StreamEvent, Without, World};
+use super::{
+    setting::Without,
+    world::{Happening, StreamEvent, World},
+};
 
 pub(super) struct Projector {
     pub(super) books: Books,
     pub(super) answered: BTreeSet<ReclaimId>,
     pub(super) asks: usize,
     gateways: Vec<GatewayId>,
-    specs: BTreeMap<AccountId, AccountSpec>,
+    live: BTreeSet<usize>,
     /// How far each usage stream is.
     cursors: Vec<usize>,
     parked: BTreeMap<(AccountId, usize), Parked>,
@@ -61,7 +66,7 @@ struct OneAsk {
 }
 
 impl Projector {
-    pub(super) fn new(world: &World, gateways: Vec<GatewayId>) -> Self {
+    pub(super) fn new(gateways: Vec<GatewayId>) -> Self {
         let Event::UsageFinished(usage) = examples::of_kind(Kind::UsageFinished).event else {
             unreachable!("the example of usage is usage")
         };
@@ -70,12 +75,8 @@ impl Projector {
             answered: BTreeSet::new(),
             asks: 0,
             cursors: vec![0; gateways.len()],
+            live: (0..gateways.len()).collect(),
             gateways,
-            specs: world
-                .specs
-                .iter()
-                .map(|spec| (spec.id, spec.clone()))
-                .collect(),
             parked: BTreeMap::new(),
             scarce: BTreeSet::new(),
             rounds: BTreeMap::new(),
@@ -83,14 +84,91 @@ impl Projector {
         }
     }
 
-    /// What of an account is not settled.
+    /// What of an account is not settled, nor with a gateway that is lost.
     pub(super) fn left(&self, spec: &AccountSpec) -> i64 {
         let settled = self
             .books
             .accounts
             .get(&spec.id)
             .map_or(0, |account| account.settled);
-        spec.limit - settled
+        let away = self.gateways.iter().enumerate();
+        let away = away.filter(|(index, _)| !self.live.contains(index));
+        let away: i64 = away
+            .map(|(_, id)| self.books.lease((spec.id, *id)).open())
+            .sum();
+        spec.limit - settled - away
+    }
+
+    /// Its heartbeats have ended.
+    pub(super) fn lose(&mut self, world: &World, gateway: usize) {
+        self.live.remove(&gateway);
+        self.parked.retain(|(_, asks), _| *asks != gateway);
+        if world.setting.without == Without::Holding {
+            let id = self.gateways[gateway];
+            for ((account, holder), lease) in &mut self.books.leases {
+                if *holder == id
+                    && let Some(account) = self.books.accounts.get_mut(account)
+                {
+                    account.held -= lease.open();
+                    lease.returned += lease.open();
+                }
+            }
+        }
+    }
+
+    /// A new limit, for all windows that are not closed.
+    pub(super) fn change(
+        &mut self,
+        world: &mut World,
+        account: usize,
+        limit: i64,
+    ) -> Result<(), String> {
+        world.ordered[account] = limit;
+        let lowered = limit < world.specs[account].limit;
+        if lowered && world.setting.without == Without::Lowering {
+            return Ok(());
+        }
+        world.specs[account].limit = limit;
+        let rule = world.specs[account].id.rule;
+        let own = self.books.accounts.iter();
+        let own = own.filter(|(id, account)| id.rule == rule && !account.closed);
+        let own: Vec<AccountId> = own.map(|(id, _)| *id).collect();
+        for account in own {
+            let event = Event::RaiseEnded(RaiseEnded { account, limit });
+            self.apply(event)?;
+        }
+        self.serve_parked(world)
+    }
+
+    /// A minute after their end windows are closed.
+    pub(super) fn close(&mut self, world: &World) -> Result<(), String> {
+        let over = |id: &AccountId| {
+            let end = world.spec_of(*id).window_end;
+            end.is_some_and(|end| world.now >= end.0 + CLOSE_AFTER_WINDOW_SECONDS * 1_000_000)
+        };
+        let ended = self.books.accounts.iter();
+        let ended = ended.filter(|(id, account)| !account.closed && over(id));
+        let ended: Vec<AccountId> = ended.map(|(id, _)| *id).collect();
+        for account in ended {
+            self.apply(Event::WindowClosed(WindowClosed { account }))?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, event: Event) -> Result<(), String> {
+        let meta = meta(self.gateways[0]);
+        let applied = self.books.apply(&Envelope { meta, event });
+        applied.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Whether the account's window may be granted from.
+    fn is_open(&self, world: &World, id: AccountId) -> bool {
+        let account = self.books.accounts.get(&id);
+        let closed = account.is_some_and(|account| account.closed);
+        let end = world.spec_of(id).window_end;
+        end.is_none()
+            || world.setting.without == Without::Closing
+            || (!closed && is_grantable(id.window_start, end, world.time()))
     }
 
     pub(super) fn ask(
@@ -119,13 +197,18 @@ impl Projector {
     fn decide(&mut self, world: &mut World, ask: OneAsk) -> Result<(), String> {
         let lease = self.books.lease((ask.account, self.gateways[ask.gateway]));
         let account = self.books.accounts.get(&ask.account);
-        let limit = self.specs[&ask.account].limit;
+        let limit = world.spec_of(ask.account).limit;
         let (held, settled) = account.map_or((0, 0), |account| (account.held, account.settled));
         let situation = Situation {
             free: limit - held - settled,
             granted: lease.granted,
-            live_gateways: self.gateways.len() as u32,
+            live_gateways: self.live.len() as u32,
         };
+        if !self.is_open(world, ask.account) {
+            let denial = denial(ask.must, 0, account);
+            self.tell(world, ask.account, ask.gateway, Some(denial));
+            return Ok(());
+        }
         let want = if self.scarce.contains(&ask.account) {
             ask.must
         } else {
@@ -137,7 +220,7 @@ impl Projector {
         };
         match decision {
             Decision::Granted(total) => {
-                self.grant(ask.account, ask.gateway, total)?;
+                self.grant(world, ask.account, ask.gateway, total)?;
                 self.parked.remove(&(ask.account, ask.gateway));
                 self.tell(world, ask.account, ask.gateway, None);
                 Ok(())
@@ -151,15 +234,7 @@ impl Projector {
                         at: world.now,
                     },
                 );
-                let denial = Denial {
-                    must: ask.must,
-                    limit,
-                    settled,
-                    held,
-                    silent: Vec::new(),
-                    resets_at: None,
-                    too_many: false,
-                };
+                let denial = denial(ask.must, limit, self.books.accounts.get(&ask.account));
                 self.short(world, ask, denial);
                 Ok(())
             }
@@ -178,7 +253,10 @@ impl Projector {
             return;
         }
         let gateways = self.gateways.iter().enumerate();
-        let holders = gateways.filter(|(_, id)| self.books.lease((ask.account, **id)).open() > 0);
+        let holders = gateways.filter(|(index, id)| {
+            let open = self.books.lease((ask.account, **id)).open();
+            open > 0 && self.live.contains(index)
+        });
         let holders: BTreeSet<usize> = holders.map(|(index, _)| index).collect();
         if ask.last || holders.is_empty() || world.setting.without == Without::Reclaim {
             self.tell(world, ask.account, ask.gateway, Some(denial));
@@ -249,7 +327,7 @@ impl Projector {
         stream: &[StreamEvent],
     ) -> Result<(), String> {
         for event in stream.iter().skip(self.cursors[gateway]) {
-            let envelope = self.envelope(gateway, event);
+            let envelope = self.envelope(world, gateway, event);
             self.books
                 .apply(&envelope)
                 .map_err(|error| error.to_string())?;
@@ -270,12 +348,12 @@ impl Projector {
         Ok(())
     }
 
-    fn envelope(&mut self, gateway: usize, event: &StreamEvent) -> Envelope {
+    fn envelope(&self, world: &World, gateway: usize, event: &StreamEvent) -> Envelope {
         let gateway_id = self.gateways[gateway];
         let event = match event {
             StreamEvent::Finished { uses, cost } => {
                 let of = |(id, reserved): &(AccountId, i64)| AccountUse {
-                    account: self.specs[id].clone(),
+                    account: world.spec_of(*id),
                     reserved: *reserved,
                 };
                 Event::UsageFinished(UsageFinished {
@@ -310,14 +388,17 @@ impl Projector {
         for ((account, gateway), Parked { must, .. }) in oldest {
             let granted = self.books.lease((account, self.gateways[gateway])).granted;
             let free = self.books.accounts.get(&account).map_or(0, Account::free);
-            let live_gateways = self.gateways.len() as u32;
+            if !self.is_open(world, account) {
+                continue;
+            }
+            let live_gateways = self.live.len() as u32;
             let situation = Situation {
                 free,
                 granted,
                 live_gateways,
             };
             if let Decision::Granted(total) = decide(situation, must, must) {
-                self.grant(account, gateway, total)?;
+                self.grant(world, account, gateway, total)?;
                 self.parked.remove(&(account, gateway));
                 self.tell(world, account, gateway, None);
             }
@@ -336,9 +417,23 @@ impl Projector {
         Ok(())
     }
 
-    fn grant(&mut self, account: AccountId, gateway: usize, total: i64) -> Result<(), String> {
+    fn lease_of(&self, account: AccountId, gateway: usize) -> i64 {
+        self.books.lease((account, self.gateways[gateway])).granted
+    }
+
+    fn grant(
+        &mut self,
+        world: &World,
+        account: AccountId,
+        gateway: usize,
+        total: i64,
+    ) -> Result<(), String> {
+        let row = self.books.accounts.get(&account);
+        if row.is_some_and(|row| row.closed && self.lease_of(account, gateway) < total) {
+            return Err(format!("a grant from a closed window: {account}"));
+        }
         let gateway_id = self.gateways[gateway];
-        let account = self.specs[&account].clone();
+        let account = world.spec_of(account);
         let event = LeaseGranted {
             gateway_id,
             account,
@@ -373,6 +468,19 @@ impl Projector {
             denial,
         };
         world.send(&Happening::Answer { gateway, lease });
+    }
+}
+
+fn denial(must: i64, limit: i64, account: Option<&Account>) -> Denial {
+    let (held, settled) = account.map_or((0, 0), |account| (account.held, account.settled));
+    Denial {
+        must,
+        limit,
+        settled,
+        held,
+        silent: Vec::new(),
+        resets_at: None,
+        too_many: false,
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use odock_events::{
     clock::Timestamp,
-    ids::{BudgetId, GatewayId, ReclaimId},
+    ids::{BudgetId, ReclaimId},
     ledger::{
         books::Account,
         purse::{Refusal, Want},
@@ -21,43 +21,7 @@ use odock_events::{
 };
 use uuid::Uuid;
 
-use super::{gateway::Gateway, projector::Projector};
-
-/// A rule that is left out, to see that the checks would notice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Without {
-    Nothing,
-    /// Answers carry amounts: a doubled one counts twice.
-    Totals,
-    /// A call keeps what it got of some accounts although another one refused.
-    AllOrNone,
-    /// Grants do not look at what is free.
-    FreeCheck,
-    /// Denials are told without calling idle parts back.
-    Reclaim,
-    /// A restart knows nothing of its journal's leases.
-    Replay,
-    /// Grants are spent without being journaled.
-    GrantRecord,
-    /// A reclaim is not answered.
-    Answer,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Setting {
-    pub(super) seed: u64,
-    pub(super) gateways: usize,
-    pub(super) calls: usize,
-    /// Limits of the accounts; each call reserves on a random part of them.
-    pub(super) limits: Vec<i64>,
-    pub(super) reserved: i64,
-    /// Least cost of a call; the most is `reserved`.
-    pub(super) cheapest: i64,
-    pub(super) span_micros: i64,
-    pub(super) loss_percent: u64,
-    pub(super) kills: usize,
-    pub(super) without: Without,
-}
+use super::setting::Setting;
 
 /// What happens at a moment.
 #[derive(Clone, Debug)]
@@ -65,6 +29,14 @@ pub(super) enum Happening {
     Call {
         gateway: usize,
         accounts: Vec<usize>,
+        /// Of a stream, how many more chunks it will want.
+        chunks: u32,
+    },
+    /// A stream has nearly used what it reserved.
+    TopUp {
+        gateway: usize,
+        life: u32,
+        call: u64,
     },
     End {
         gateway: usize,
@@ -74,6 +46,20 @@ pub(super) enum Happening {
     Kill {
         gateway: usize,
     },
+    Lose {
+        gateway: usize,
+    },
+    /// An operator changes a limit; gateways hear of it a little later.
+    Change {
+        account: usize,
+        limit: i64,
+    },
+    Changed {
+        gateway: usize,
+        account: usize,
+    },
+    /// The projector closes windows that are over.
+    Close,
     Tick {
         gateway: usize,
         life: u32,
@@ -127,6 +113,12 @@ pub(super) struct World {
     pub(super) specs: Vec<AccountSpec>,
     pub(super) admitted: usize,
     pub(super) refusals: Vec<Refusal>,
+    /// Streams that were cut in the middle.
+    pub(super) cut: usize,
+    /// The limits as the operator wants them.
+    pub(super) ordered: Vec<i64>,
+    /// The most that may be settled and held: the limit, and after it was lowered what was there already.
+    ceilings: BTreeMap<AccountId, i64>,
     random: u64,
     order: u64,
     queue: BinaryHeap<Reverse<(i64, u64)>>,
@@ -142,10 +134,14 @@ impl World {
             specs: Vec::new(),
             admitted: 0,
             refusals: Vec::new(),
+            cut: 0,
+            ordered: Vec::new(),
+            ceilings: BTreeMap::new(),
             order: 0,
             queue: BinaryHeap::new(),
             happenings: BTreeMap::new(),
         };
+        world.ordered.clone_from(&world.setting.limits);
         for limit in world.setting.limits.clone() {
             let id = AccountId::of(BudgetId(world.uuid()), template.id.window_start);
             world.specs.push(AccountSpec {
@@ -210,235 +206,78 @@ impl World {
         self.happenings.remove(&order)
     }
 
-    pub(super) fn wants(&self, accounts: &[usize]) -> Vec<Want> {
+    /// By the clock of a gateway.
+    pub(super) fn wants(&self, accounts: &[usize], at: Timestamp) -> Vec<Want> {
         let amount = self.setting.reserved;
         accounts
             .iter()
             .map(|index| Want {
-                account: self.specs[*index].clone(),
+                account: self.spec_at(*index, at),
                 amount,
             })
             .collect()
     }
-}
 
-/// What a run ended with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Outcome {
-    pub(super) admitted: usize,
-    pub(super) accounts: Vec<Account>,
-    pub(super) asks: usize,
-}
-
-/// Runs a world to its end. An error names the rule that was broken.
-pub(super) fn run(setting: Setting, template: &AccountSpec) -> Result<Outcome, String> {
-    let mut world = World::new(setting, template);
-    let setting = world.setting.clone();
-    let mut gateways: Vec<Gateway> = (0..setting.gateways)
-        .map(|index| Gateway::new(index, GatewayId(world.uuid())))
-        .collect();
-    let mut projector = Projector::new(&world, gateways.iter().map(|gateway| gateway.id).collect());
-    schedule(&mut world);
-    drain(&mut world, &mut gateways, &mut projector)?;
-    spend_the_rest(&mut world, &mut gateways, &mut projector)?;
-    let unanswered = world
-        .refusals
-        .iter()
-        .filter(|refusal| matches!(refusal, Refusal::Unanswered { .. }))
-        .count();
-    if unanswered > 0 && is_exact(&setting) {
-        return Err(format!(
-            "{unanswered} calls had no answer although nothing was lost"
-        ));
+    /// What a gateway's clock says.
+    pub(super) fn clock_of(&self, gateway: usize) -> Timestamp {
+        let wrong = gateway % 2 == 1;
+        let skew = if wrong { self.setting.skew_seconds } else { 0 };
+        Timestamp(self.now + skew * 1_000_000)
     }
-    reclaim(&mut world, &mut gateways, &mut projector)?;
-    let accounts = world
-        .specs
-        .iter()
-        .filter_map(|spec| projector.books.accounts.get(&spec.id));
-    Ok(Outcome {
-        admitted: world.admitted,
-        accounts: accounts.cloned().collect(),
-        asks: projector.asks,
-    })
-}
 
-/// Nothing is lost on the way: every promise holds to the letter.
-fn is_exact(setting: &Setting) -> bool {
-    setting.loss_percent == 0 && setting.kills == 0
-}
-
-/// All is quiet. Whoever asks now must be served as long as there is money, account by account. When nothing was lost,
-/// the first who asks is; a lost answer may leave a part with a gateway that learns of it when it asks next.
-fn spend_the_rest(
-    world: &mut World,
-    gateways: &mut [Gateway],
-    projector: &mut Projector,
-) -> Result<(), String> {
-    let setting = world.setting.clone();
-    let exact = is_exact(&setting);
-    for account in 0..setting.limits.len() {
-        let mut refused = 0;
-        while refused < 2 * setting.gateways {
-            let (left, admitted) = (projector.left(&world.specs[account]), world.admitted);
-            let gateway = (admitted + refused) % setting.gateways;
-            world.after(
-                1_100_000,
-                Happening::Call {
-                    gateway,
-                    accounts: vec![account],
-                },
-            );
-            drain(world, gateways, projector)?;
-            refused += usize::from(world.admitted == admitted);
-            if exact && world.admitted == admitted && left >= setting.reserved {
-                return Err(format!("{left} is left and a call is refused"));
-            }
+    /// The account of a moment's window.
+    fn spec_at(&self, index: usize, at: Timestamp) -> AccountSpec {
+        let spec = self.specs[index].clone();
+        let length = self.setting.window_seconds;
+        if length == 0 {
+            return spec;
         }
-        let left = projector.left(&world.specs[account]);
-        if left >= setting.reserved {
-            return Err(format!("{left} is left and calls are refused"));
+        let start = at.0.div_euclid(1_000_000).div_euclid(length) * length;
+        AccountSpec {
+            id: AccountId::of(spec.id.rule, Timestamp(start * 1_000_000)),
+            window_end: Some(Timestamp((start + length) * 1_000_000)),
+            ..spec
         }
     }
-    Ok(())
-}
 
-fn schedule(world: &mut World) {
-    let setting = world.setting.clone();
-    for call in 0..setting.calls {
-        let delay = world.between(0, setting.span_micros);
-        let mut accounts: Vec<usize> = (0..world.specs.len())
-            .filter(|_| world.below(100) < 70)
-            .collect();
-        if accounts.is_empty() {
-            accounts.push(0);
-        }
-        world.after(
-            delay,
-            Happening::Call {
-                gateway: call % setting.gateways,
-                accounts,
-            },
-        );
-    }
-    for _ in 0..setting.kills {
-        let delay = world.between(0, setting.span_micros);
-        let gateway = world.below(setting.gateways as u64) as usize;
-        world.after(delay, Happening::Kill { gateway });
-    }
-    for second in 1..=setting.span_micros / 1_000_000 {
-        world.after(second * 1_000_000, Happening::Sweep);
-    }
-}
-
-/// Lets everything happen that is under way, and checks after each step.
-fn drain(
-    world: &mut World,
-    gateways: &mut [Gateway],
-    projector: &mut Projector,
-) -> Result<(), String> {
-    let mut steps = 0;
-    while let Some(happening) = world.next() {
-        happen(world, gateways, projector, happening)?;
-        for (id, account) in &projector.books.accounts {
-            let spent: i64 = gateways.iter().map(|gateway| gateway.spent(*id)).sum();
-            if account.settled + account.held > account.limit || spent > account.limit {
-                return Err(format!(
-                    "overspent at {id}: {account:?}, {spent} spent or reserved"
-                ));
-            }
-        }
-        steps += 1;
-        if steps > 200_000 {
-            return Err("it never comes to rest".to_owned());
-        }
-    }
-    for gateway in gateways {
-        gateway.is_at_rest(&world.specs)?;
-    }
-    Ok(())
-}
-
-fn happen(
-    world: &mut World,
-    gateways: &mut [Gateway],
-    projector: &mut Projector,
-    happening: Happening,
-) -> Result<(), String> {
-    match happening {
-        Happening::Call { gateway, accounts } => gateways[gateway].call(world, &accounts),
-        Happening::End {
-            gateway,
-            life,
-            call,
-        } => gateways[gateway].end(world, life, call),
-        Happening::Kill { gateway } => gateways[gateway].kill(world),
-        Happening::Tick { gateway, life } => gateways[gateway].tick(world, life),
-        Happening::Sweep => gateways.iter_mut().for_each(|gateway| gateway.sweep(world)),
-        Happening::Ask { gateway, accounts } => projector.ask(world, gateway, accounts)?,
-        Happening::Totals { gateway } => projector.tell_totals(world, gateway),
-        Happening::Answer { gateway, lease } => gateways[gateway].answer(world, lease),
-        Happening::ReturnIdle {
-            gateway,
+    /// The account as the configuration has it now, whatever its window.
+    pub(super) fn spec_of(&self, id: AccountId) -> AccountSpec {
+        let spec = self.specs.iter().find(|spec| spec.id.rule == id.rule);
+        let length = self.setting.window_seconds;
+        let ends = |start: Timestamp| Timestamp(start.0 + length * 1_000_000);
+        AccountSpec {
             id,
-            account,
-            granted,
-        } => {
-            if let (Some(account), Some(granted)) = (account, granted) {
-                let lease = ControlLease {
-                    account,
-                    granted,
-                    scarce: true,
-                    denial: None,
-                };
-                gateways[gateway].answer(world, lease);
-            }
-            gateways[gateway].return_idle(world, id, account);
+            window_end: (length > 0).then(|| ends(id.window_start)),
+            ..spec
+                .cloned()
+                .unwrap_or_else(|| unreachable!("an account of no rule"))
         }
-        Happening::Shipped { gateway, seq } => {
-            projector.follow(world, gateway, &gateways[gateway].stream[..seq])?;
-        }
-        Happening::RoundOver { account, id } => projector.round_over(world, account, id)?,
     }
-    Ok(())
-}
 
-/// An operator calls everything back: all money is free or settled then.
-fn reclaim(
-    world: &mut World,
-    gateways: &mut [Gateway],
-    projector: &mut Projector,
-) -> Result<(), String> {
-    // As gateways do for a while after they have asked: a lost answer is made good by totals.
-    for gateway in 0..12 * gateways.len() {
-        world.send(&Happening::Totals {
-            gateway: gateway % gateways.len(),
-        });
-        drain(world, gateways, projector)?;
-    }
-    for gateway in 0..gateways.len() {
-        let id = ReclaimId(world.uuid());
-        world.after(
-            1_000,
-            Happening::ReturnIdle {
-                gateway,
-                id,
-                account: None,
-                granted: None,
-            },
-        );
-        drain(world, gateways, projector)?;
-        if !projector.answered.contains(&id) {
-            return Err("a reclaim was not answered".to_owned());
-        }
-    }
-    for (id, account) in &projector.books.accounts {
-        let settled: i64 = gateways.iter().map(|gateway| gateway.spent(*id)).sum();
-        if account.held != 0 || account.settled != settled {
+    /// Neither more than the limit, nor, after it was lowered, more than there was.
+    pub(super) fn check(
+        &mut self,
+        id: AccountId,
+        account: &Account,
+        spent: i64,
+    ) -> Result<(), String> {
+        let there = account.settled + account.held;
+        let rule = self.specs.iter().position(|spec| spec.id.rule == id.rule);
+        let ordered = rule.map_or(account.limit, |index| self.ordered[index]);
+        // A closed window keeps the limit that it had.
+        let limit = if account.closed {
+            account.limit
+        } else {
+            ordered
+        };
+        let before = self.ceilings.get(&id).copied().unwrap_or(limit);
+        let most = before.max(limit);
+        if there > most || spent > most {
             return Err(format!(
-                "at {id}: {account:?}, and the gateways settled {settled}"
+                "overspent at {id}: {account:?}, {spent} spent or reserved, {most} at most"
             ));
         }
+        self.ceilings.insert(id, there.max(spent).max(limit));
+        Ok(())
     }
-    Ok(())
 }
