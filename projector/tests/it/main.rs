@@ -9,6 +9,7 @@
 mod generation;
 mod grants;
 mod management;
+mod model;
 mod purses;
 mod random;
 mod rebuild;

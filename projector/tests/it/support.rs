@@ -136,8 +136,8 @@ impl Running {
     }
 }
 
-const DEADLINE: Duration = Duration::from_secs(15);
-const POLL: Duration = Duration::from_millis(5);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(15);
+pub(crate) const POLL: Duration = Duration::from_millis(5);
 
 /// Waits until `look` finds something.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(

@@ -120,15 +120,22 @@ fn array_text(thresholds: Thresholds) -> String {
     format!("{{{}}}", percents.join(","))
 }
 
-/// Inserts those that do not exist, in order, and says which. A second transaction that opens the same one waits here.
+/// Inserts those that do not exist and whose spec is known, and says which. Whoever speaks of an account that is being opened
+/// waits here until it is there, also who could not open it: else a return that a faulty gateway makes of what it was never
+/// told of would be judged without the grant, which comes before it in the log.
 pub(super) async fn insert_missing(
     connection: &mut PgConnection,
     accounts: &BTreeMap<AccountId, Option<AccountSpec>>,
 ) -> Result<BTreeSet<AccountId>, ProjectorError> {
-    let specs: Vec<&AccountSpec> = accounts.values().flatten().collect();
-    let missing = missing(connection, &specs).await?;
-    let specs: Vec<&AccountSpec> = specs
-        .into_iter()
+    let ids: Vec<AccountId> = accounts.keys().copied().collect();
+    let missing = missing(connection, &ids).await?;
+    if missing.is_empty() {
+        return Ok(missing);
+    }
+    wait_for_openers(connection, &missing).await?;
+    let specs: Vec<&AccountSpec> = accounts
+        .values()
+        .flatten()
         .filter(|spec| missing.contains(&spec.id))
         .collect();
     if specs.is_empty() {
@@ -193,15 +200,42 @@ pub(super) async fn insert_missing(
     inserted.into_iter().map(id_of).collect()
 }
 
+/// Locks names of accounts until the transaction ends, before any row of theirs. Two names may share a lock: then one waits
+/// without need.
+async fn wait_for_openers(
+    connection: &mut PgConnection,
+    missing: &BTreeSet<AccountId>,
+) -> Result<(), ProjectorError> {
+    let lock_of = |id: &AccountId| {
+        let start = u128::from(id.window_start.0.unsigned_abs());
+        let mixed = id.rule.uuid().as_u128() ^ id.subject.as_u128() ^ start;
+        let halves = (mixed >> 64) as u64 ^ mixed as u64;
+        ((halves >> 32) as u32 ^ halves as u32).cast_signed()
+    };
+    let locks: BTreeSet<i32> = missing.iter().map(lock_of).collect();
+    let locks: Vec<i32> = locks.into_iter().collect();
+    sqlx::query(
+        "SELECT pg_advisory_xact_lock($1, lock) FROM (
+             SELECT lock FROM unnest($2::integer[]) AS lock ORDER BY lock) AS ordered",
+    )
+    .bind(OPENING)
+    .bind(locks)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What sets these locks apart from others with two numbers.
+const OPENING: i32 = 1;
+
 async fn missing(
     connection: &mut PgConnection,
-    specs: &[&AccountSpec],
+    ids: &[AccountId],
 ) -> Result<BTreeSet<AccountId>, ProjectorError> {
-    if specs.is_empty() {
+    if ids.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let ids: Vec<AccountId> = specs.iter().map(|spec| spec.id).collect();
-    let names = names_of(&ids);
+    let names = names_of(ids);
     let places: Vec<i64> = sqlx::query_scalar(
         "SELECT wanted.place
          FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) WITH ORDINALITY

@@ -20,7 +20,10 @@ use odock_events::{
     units::NanoUsd,
 };
 
-use super::{World, eventually};
+use sqlx::PgConnection;
+use tokio::time::Instant;
+
+use super::{DEADLINE, POLL, World};
 
 /// What became of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +41,8 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    /// Appends a command and waits for its outcome.
+    /// Appends a command and waits for its outcome; appends it again, as an admin does, when another generation is opened
+    /// meanwhile: what was in the stream and not in Postgres was never accepted.
     pub(crate) async fn send(
         &mut self,
         world: &mut World,
@@ -47,9 +51,23 @@ impl Admin {
     ) -> Outcome {
         let version = self.versions.get(&boundary).copied().unwrap_or(0);
         let id = CommandId::generate();
-        append(world, id, boundary, version, envelopes).await;
         self.versions.insert(boundary, version + 1);
-        outcome_of(world, id).await
+        let entry = Entry::of(Some(id), boundary, Some(version), envelopes).unwrap();
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let generation = world.generation().await;
+            let appended = try_append(world, generation, &entry).await;
+            while world.generation().await == generation {
+                if let Some(outcome) = find_outcome(&mut world.database, id).await {
+                    return outcome;
+                }
+                assert!(
+                    Instant::now() < deadline,
+                    "no outcome of {id}, {appended:?}"
+                );
+                tokio::time::sleep(POLL).await;
+            }
+        }
     }
 
     pub(crate) async fn organisation(&mut self, world: &mut World, name: &str) -> OrganisationId {
@@ -123,40 +141,49 @@ pub(crate) async fn append(
 }
 
 pub(crate) async fn append_entry(world: &World, entry: &Entry) {
-    let bytes = entry.to_bytes().unwrap();
     let generation = world.generation().await;
-    let append = ManagementAppend {
-        generation,
-        boundary: entry.boundary,
-        expected_version: entry.expected_version.unwrap_or(0),
-        bytes: &bytes,
-    };
-    let appended = world.log.append_management(&append).await.unwrap();
+    let appended = try_append(world, generation, entry).await;
     assert!(
         matches!(appended, ManagementAppended::Ok { .. }),
         "{appended:?}"
     );
 }
 
+async fn try_append(world: &World, generation: u64, entry: &Entry) -> ManagementAppended {
+    let bytes = entry.to_bytes().unwrap();
+    let append = ManagementAppend {
+        generation,
+        boundary: entry.boundary,
+        expected_version: entry.expected_version.unwrap_or(0),
+        bytes: &bytes,
+    };
+    world.log.append_management(&append).await.unwrap()
+}
+
 pub(crate) async fn outcome_of(world: &mut World, id: CommandId) -> Outcome {
-    let options: sqlx::postgres::PgConnectOptions = world.dsn.parse().unwrap();
-    let pool = sqlx::PgPool::connect_with(options).await.unwrap();
-    eventually("the outcome of a command", || async {
-        let row: Option<(String, Option<String>, i64, Option<i64>)> = sqlx::query_as(
-            "SELECT outcome, code, position, config_version FROM command WHERE id = $1",
-        )
-        .bind(id.0)
-        .fetch_optional(&pool)
-        .await
-        .unwrap();
-        row.map(|(result, code, position, config_version)| Outcome {
-            result,
-            code,
-            position,
-            config_version,
-        })
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(outcome) = find_outcome(&mut world.database, id).await {
+            return outcome;
+        }
+        assert!(Instant::now() < deadline, "no outcome of {id}");
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+async fn find_outcome(database: &mut PgConnection, id: CommandId) -> Option<Outcome> {
+    let row: Option<(String, Option<String>, i64, Option<i64>)> =
+        sqlx::query_as("SELECT outcome, code, position, config_version FROM command WHERE id = $1")
+            .bind(id.0)
+            .fetch_optional(database)
+            .await
+            .unwrap();
+    row.map(|(result, code, position, config_version)| Outcome {
+        result,
+        code,
+        position,
+        config_version,
     })
-    .await
 }
 
 /// An event about an entity, made now.

@@ -166,16 +166,26 @@ impl Gateway {
     pub(crate) async fn append(&mut self, world: &World, events: &[Event]) {
         let first = self.seq + 1;
         self.append_journal(events);
-        let appended = self.ship(world, first, self.seq).await;
-        assert_eq!(appended, UsageAppended::Ok { last: self.seq });
+        self.deliver(world, first).await;
     }
 
     /// Journals and ships something that is no event.
     pub(crate) async fn append_raw(&mut self, world: &World, bytes: &[u8]) {
         self.journal.push(bytes.to_vec());
         self.seq += 1;
-        let appended = self.ship(world, self.seq, self.seq).await;
-        assert_eq!(appended, UsageAppended::Ok { last: self.seq });
+        self.deliver(world, self.seq).await;
+    }
+
+    /// Ships the journal from a seq on. A generation that was raised meanwhile has a watermark of its own, above which all is
+    /// sent again.
+    async fn deliver(&mut self, world: &World, first: u64) {
+        match self.ship(world, first, self.seq).await {
+            UsageAppended::Ok { last } => assert_eq!(last, self.seq),
+            UsageAppended::Gap { .. } | UsageAppended::Stale { .. } | UsageAppended::Closed => {
+                self.send_again(world).await;
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Journals events without shipping them.
@@ -231,7 +241,11 @@ impl Gateway {
             .unwrap_or(0);
         if self.base < self.seq {
             let appended = self.ship(world, self.base + 1, self.seq).await;
-            assert_eq!(appended, UsageAppended::Ok { last: self.seq });
+            let (UsageAppended::Ok { last } | UsageAppended::Duplicate { top: last }) = appended
+            else {
+                panic!("{appended:?}");
+            };
+            assert_eq!(last, self.seq);
         }
         self.show(world).await;
     }
