@@ -34,9 +34,14 @@ pub(crate) fn run(options: &DoctorOptions) -> anyhow::Result<()> {
         let mut connection = PgConnection::connect(&options.postgres_url)
             .await
             .context("connect to Postgres")?;
-        check::violations(&mut connection, depth)
+        let mut violations = check::violations(&mut connection, depth)
             .await
-            .context("ask the database")
+            .context("ask the database")?;
+        if depth == Depth::Full {
+            let mispriced = check::mispriced(&mut connection).await;
+            violations.extend(mispriced.context("price the usage records")?);
+        }
+        anyhow::Ok(violations)
     })?;
     for violation in &violations {
         say(format_args!("{}: {}", violation.invariant, violation.what));

@@ -3,6 +3,10 @@
 
 use sqlx::{Connection as _, PgConnection};
 
+mod prices;
+
+pub use self::prices::mispriced;
+
 /// One invariant that does not hold somewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {

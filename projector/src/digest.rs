@@ -1,7 +1,7 @@
 //! Digests of tables: the sum modulo 2^256 of the SHA-256 of each row's text. The order of rows does not matter, and
 //! a row more, less or other shows. Used by `rebuild`.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use sqlx::PgConnection;
 
@@ -41,11 +41,15 @@ impl fmt::Display for Digest {
     }
 }
 
-/// One derived table: its name and the statement that opens a cursor over its rows' hashes.
+/// One derived table: its name and the statement that opens a cursor over its rows' hashes, each with the partition that
+/// the row is in.
 pub(crate) struct Table {
     pub(crate) name: &'static str,
     open: &'static str,
 }
+
+/// The digest of each partition by its name; of a table without partitions one, by the table's.
+pub(crate) type Digests = BTreeMap<String, Digest>;
 
 macro_rules! tables {
     ($($name:literal),* $(,)?) => {
@@ -53,9 +57,10 @@ macro_rules! tables {
         pub(crate) const TABLES: &[Table] = &[$(Table {
             name: $name,
             open: concat!(
-                "DECLARE rows NO SCROLL CURSOR FOR SELECT sha256(convert_to(t::text, 'UTF8')) FROM ",
+                "DECLARE rows NO SCROLL CURSOR FOR
+                 SELECT sha256(convert_to(t::text, 'UTF8')), c.relname::text FROM ",
                 $name,
-                " AS t"
+                " AS t JOIN pg_class c ON c.oid = t.tableoid"
             ),
         }),*];
     };
@@ -89,27 +94,33 @@ tables!(
     "dead_letter",
 );
 
-/// The digest of one table, inside the caller's transaction.
+/// The digests of one table, inside the caller's transaction.
 pub(crate) async fn of(
     connection: &mut PgConnection,
     table: &Table,
-) -> Result<Digest, ProjectorError> {
-    let mut digest = Digest::default();
+) -> Result<Digests, ProjectorError> {
+    let mut digests = Digests::new();
     sqlx::query(table.open).execute(&mut *connection).await?;
     loop {
         // Simple protocol: a cursor's statement cannot be bound.
-        let page: Vec<Vec<u8>> = sqlx::query_scalar("FETCH 10000 FROM rows")
+        let page: Vec<(Vec<u8>, String)> = sqlx::query_as("FETCH 10000 FROM rows")
             .fetch_all(&mut *connection)
             .await?;
-        for hash in &page {
-            digest.add(hash);
+        for (hash, partition) in &page {
+            match digests.get_mut(partition) {
+                Some(digest) => digest.add(hash),
+                None => digests.entry(partition.clone()).or_default().add(hash),
+            }
         }
         if (page.len() as i64) < PAGE {
             break;
         }
     }
     sqlx::query("CLOSE rows").execute(connection).await?;
-    Ok(digest)
+    if digests.is_empty() {
+        digests.insert(table.name.to_owned(), Digest::default());
+    }
+    Ok(digests)
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! Rebuild: folds the log from position 0 into a schema of its own by the same code as live, and compares both, table
 //! by table. `odock rebuild` runs it. Decisions are in the log and are not made again; nothing is sent to anybody.
 
-use std::{fmt, str::FromStr as _, time::Duration};
+use std::{collections::BTreeSet, fmt, str::FromStr as _, time::Duration};
 
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
 use tokio::time::Instant;
 
 use crate::{
-    digest::{self, Digest, TABLES},
+    digest::{self, Digest, Digests, TABLES},
     error::ProjectorError,
     head,
     leadership::LOCK_KEY,
@@ -24,10 +24,10 @@ pub enum Mode {
     Replace,
 }
 
-/// One table, live and rebuilt.
+/// One table, or one partition of a table that has some, live and rebuilt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableReport {
-    pub name: &'static str,
+    pub name: String,
     pub live: Digest,
     pub rebuilt: Digest,
 }
@@ -107,11 +107,7 @@ async fn rebuild(options: &PgConnectOptions, mode: Mode) -> Result<Report, Proje
     let mut transaction = rebuilt.begin().await?;
     for (table, live) in TABLES.iter().zip(digests) {
         let rebuilt = digest::of(&mut transaction, table).await?;
-        tables.push(TableReport {
-            name: table.name,
-            live,
-            rebuilt,
-        });
+        tables.extend(compared(&live, &rebuilt));
     }
     transaction.commit().await?;
     match mode {
@@ -124,6 +120,20 @@ async fn rebuild(options: &PgConnectOptions, mode: Mode) -> Result<Report, Proje
         usage_events,
         took: began.elapsed(),
     })
+}
+
+/// Each partition that either has, in the order of their names. An empty table has none, and goes by its own name.
+fn compared(live: &Digests, rebuilt: &Digests) -> Vec<TableReport> {
+    let names: BTreeSet<&String> = live.keys().chain(rebuilt.keys()).collect();
+    let of = |digests: &Digests, name: &String| digests.get(name).copied().unwrap_or_default();
+    names
+        .into_iter()
+        .map(|name| TableReport {
+            name: name.clone(),
+            live: of(live, name),
+            rebuilt: of(rebuilt, name),
+        })
+        .collect()
 }
 
 /// Keeps every projector from becoming active for as long as the connection lives.
@@ -185,7 +195,7 @@ async fn drop_schema(connection: &mut PgConnection) -> Result<(), ProjectorError
 }
 
 /// All live digests and the log's head, as of one moment.
-async fn digest_live(connection: &mut PgConnection) -> Result<(i64, Vec<Digest>), ProjectorError> {
+async fn digest_live(connection: &mut PgConnection) -> Result<(i64, Vec<Digests>), ProjectorError> {
     let mut transaction = connection.begin().await?;
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         .execute(&mut *transaction)

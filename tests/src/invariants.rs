@@ -8,5 +8,7 @@ pub async fn assert_invariants(postgres: &PgPool) -> anyhow::Result<()> {
     let mut connection = postgres.acquire().await?;
     let violations = check::violations(&mut connection, Depth::Full).await?;
     anyhow::ensure!(violations.is_empty(), "{violations:#?}");
+    let mispriced = check::mispriced(&mut connection).await?;
+    anyhow::ensure!(mispriced.is_empty(), "{mispriced:#?}");
     Ok(())
 }

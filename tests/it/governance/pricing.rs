@@ -1,5 +1,6 @@
 //! Prices: of the model, of the catalogue, and what a change of them does not touch.
 
+use odock_projector::check::mispriced;
 use odock_tests::{Stack, client::say};
 use serde_json::json;
 
@@ -147,6 +148,34 @@ async fn line_045_types_and_capabilities_are_stored_filtered_and_shown() -> anyh
             422,
             "{body}"
         );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_record_that_does_not_cost_what_its_price_says_is_found() -> anyhow::Result<()> {
+    let stack = Stack::builder().start().await?;
+    let tenant = stack.tenant().await?;
+    let key = tenant.key().await?;
+    let answer = stack
+        .gateway(0)?
+        .chat(&key.secret, &say("demo-fast", "hi"))
+        .await?;
+    answer.expect(200)?;
+    tenant
+        .usage(answer.header("x-odock-usage-id").unwrap_or_default())
+        .await?;
+    let mut connection = stack.postgres.acquire().await?;
+    assert!(mispriced(&mut connection).await?.is_empty());
+    for falsified in [
+        "UPDATE usage SET cost_nanos = cost_nanos + 1",
+        "UPDATE usage SET cost_nanos = cost_nanos - 1, price_version = price_version + 1",
+        "UPDATE usage SET price_version = price_version - 1, config_version = 1000000",
+    ] {
+        sqlx::query(falsified).execute(&mut *connection).await?;
+        let found = mispriced(&mut connection).await?;
+        assert_eq!(found.len(), 1, "{falsified}: {found:?}");
+        assert_eq!(found[0].invariant, "I12");
     }
     Ok(())
 }
