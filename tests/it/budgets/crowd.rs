@@ -171,6 +171,11 @@ async fn spend_the_rest(
             );
             return Ok(reserved);
         }
+        if answer.status == 503 {
+            // Told to try again.
+            answer.refused(503, "budget_unavailable")?;
+            continue;
+        }
         answer.expect(200)?;
         tenant
             .usage(answer.header("x-odock-usage-id").unwrap_or_default())
