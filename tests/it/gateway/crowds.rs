@@ -53,8 +53,9 @@ async fn ten_thousand_idle_slow_and_deaf_connections_are_bounded_and_do_not_stop
         began.elapsed()
     );
     let among = slowest_but_one(gateway, &key).await?;
+    // Not how fast, which benches say, but that nobody stands still because of them.
     assert!(
-        among < alone * 2 + Duration::from_millis(50),
+        among < alone + Duration::from_secs(2),
         "{among:?} among {count}, {alone:?} alone"
     );
     let grown = keeper::resident_kib(pid)?.saturating_sub(before);
