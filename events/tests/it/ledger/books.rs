@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use odock_events::{
     envelope::{Envelope, Meta},
     examples,
-    ids::{GatewayId, UsageId},
+    ids::{BudgetId, GatewayId, QuotaId, UsageId},
     kind::{Event, Kind},
     ledger::books::Books,
     payload::{
-        account::AccountId,
+        account::{AccountId, AccountSpec, RuleId, Unit},
         budget::BudgetMode,
         lease::{
-            LeaseGranted, LeaseReturned, LeaseStated, LeaseTotals, ReturnedLease, StatedLease,
+            LeaseGranted, LeaseReturned, LeaseStated, LeaseTotals, RaiseEnded, ReturnedLease,
+            StatedLease, WindowCarried,
         },
         usage::{AccountUse, UsageFinished},
     },
@@ -46,6 +47,14 @@ enum Step {
         gateway: u8,
         granted: i64,
     },
+    Carry {
+        from: u8,
+        amount: i64,
+    },
+    EndRaise {
+        account: u8,
+        limit: i64,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -74,6 +83,8 @@ fn step() -> impl Strategy<Value = Step> {
             gateway,
             granted
         }),
+        (0_u8..2, 0_i64..300).prop_map(|(from, amount)| Step::Carry { from, amount }),
+        (0_u8..2, 0_i64..3_000).prop_map(|(account, limit)| Step::EndRaise { account, limit }),
     ]
 }
 
@@ -81,11 +92,17 @@ fn gateway(number: u8) -> GatewayId {
     GatewayId(Uuid::from_u128(u128::from(number) + 1))
 }
 
-fn spec(number: u8) -> odock_events::payload::account::AccountSpec {
-    let budget = odock_events::ids::BudgetId(Uuid::from_u128(u128::from(number) + 10));
+/// Money and tokens.
+fn spec(number: u8) -> AccountSpec {
+    let id = Uuid::from_u128(u128::from(number) + 10);
+    let (rule, unit) = match number {
+        0 => (RuleId::Budget(BudgetId(id)), Unit::Nanos),
+        _ => (RuleId::Quota(QuotaId(id)), Unit::Tokens),
+    };
     let template = template();
-    odock_events::payload::account::AccountSpec {
-        id: AccountId::of(budget, template.id.window_start),
+    AccountSpec {
+        id: AccountId::of(rule, template.id.window_start),
+        unit,
         ..template
     }
 }
@@ -155,6 +172,15 @@ fn envelope(step: &Step) -> Envelope {
                 },
             }],
         }),
+        Step::Carry { from, amount } => Event::WindowCarried(WindowCarried {
+            from: spec(from).id,
+            to: spec(1 - from),
+            amount,
+        }),
+        Step::EndRaise { account, limit } => Event::RaiseEnded(RaiseEnded {
+            account: spec(account).id,
+            limit,
+        }),
     };
     Envelope {
         meta: Meta::new(gateway(0).into(), 0, examples::AT),
@@ -180,17 +206,26 @@ proptest! {
                 continue;
             };
             if let Event::UsageFinished(usage) = &envelope.event {
-                for used in &usage.accounts {
-                    *settled.entry(used.account.id).or_default() += usage.cost.0;
-                    from_leases += usage.cost.0.min(used.reserved);
+                // The first counts money, the second tokens.
+                let tokens = usage.tokens.total().cast_signed();
+                let amounts = [usage.cost.0, tokens];
+                let mut excess = 0;
+                for (used, amount) in usage.accounts.iter().zip(amounts) {
+                    *settled.entry(used.account.id).or_default() += amount;
+                    from_leases += amount.min(used.reserved);
+                    if used.account.mode == BudgetMode::Hard {
+                        excess += (amount - used.reserved).max(0);
+                    }
                 }
-                let hard = usage.accounts.iter().filter(|used| used.account.mode == BudgetMode::Hard);
-                let excess: i64 = hard.map(|used| (usage.cost.0 - used.reserved).max(0)).sum();
                 let breached = applied.facts.iter().map(|(_, fact)| match fact {
                     Event::BudgetBreached(breached) => breached.excess,
                     _ => 0,
                 });
                 prop_assert_eq!(breached.sum::<i64>(), excess);
+            } else if let Step::Carry { .. } = step {
+                // A fact, not a total; what goes out of one comes into the other, if there is one to go out of.
+                let moved: i64 = applied.lines.iter().map(|line| line.amount).sum();
+                prop_assert!(moved == 0 || applied.lines.len() == 1);
             } else {
                 // Totals: the second time changes nothing.
                 let once = books.clone();
@@ -204,7 +239,8 @@ proptest! {
                 let open: i64 = leases.map(|(_, totals)| totals.open()).sum();
                 prop_assert_eq!(account.held, open);
                 prop_assert_eq!(account.settled, settled.get(id).copied().unwrap_or(0));
-                prop_assert_eq!(account.free(), account.limit - account.held - account.settled);
+                let carried = account.carried_in - account.carried_out;
+                prop_assert_eq!(account.free(), account.limit + carried - account.held - account.settled);
             }
             prop_assert!(books.leases.values().all(|totals| totals.open() >= 0));
         }
